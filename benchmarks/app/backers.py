@@ -1,0 +1,31 @@
+"""Looking up one backer, and adding many at once."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from camber import MutationCtx, QueryCtx, mutation, query
+
+from .schema import Backers, backers
+
+
+class NewBacker(TypedDict):
+    """What a row of a bulk insert brings."""
+
+    username: str
+    accessCode: str
+    tier: str
+
+
+@query
+def by_username(ctx: QueryCtx, *, username: str) -> Backers | None:
+    """The backer of this name."""
+    return ctx.db.query(backers).with_index("by_username_code", username=username).first()
+
+
+@mutation
+def insert_many(ctx: MutationCtx, *, rows: list[NewBacker]) -> int:
+    """Put all of these on the list, or none; returns how many."""
+    for row in rows:
+        ctx.db.insert(backers, {**row, "usernameLower": row["username"].lower()})
+    return len(rows)

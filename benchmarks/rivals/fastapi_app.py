@@ -1,0 +1,274 @@
+"""The rival most teams would write: FastAPI, SQLAlchemy 2 and SQLite (WAL, synchronous FULL) under uvicorn.
+
+The same tables, indexes and checks as the crowdfunding application. Endpoints are `def`, so Starlette runs them in its
+threads: tried against `async def` with aiosqlite, that is the faster form here (see README.md). Writers queue at a lock of
+this process instead of polling SQLite's own, and take SQLite's at BEGIN, which avoids its upgrade from reader to writer.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hmac import compare_digest
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, HTTPException
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from sqlalchemy import Engine, ForeignKey, Index, create_engine, event, insert, select, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+CLAIM_SECONDS = 600.0
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class AppState(Base):
+    __tablename__ = "app_state"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    crowdfunding_active: Mapped[bool]
+
+
+class Admin(Base):
+    __tablename__ = "admins"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(unique=True)
+    added_at: Mapped[float]
+    note: Mapped[str | None]
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    auth_user_id: Mapped[str] = mapped_column(unique=True)
+    email: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str | None]
+    created_at: Mapped[float]
+    active_session_id: Mapped[str | None]
+    session_started_at: Mapped[float | None]
+    crowdfunding_backer_id: Mapped[int | None] = mapped_column(ForeignKey("crowdfunding_backers.id"))
+
+
+class Backer(Base):
+    __tablename__ = "crowdfunding_backers"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    username: Mapped[str]
+    username_lower: Mapped[str | None]
+    access_code: Mapped[str]
+    tier: Mapped[str]
+    used_by_user_id: Mapped[int | None]
+    used_at: Mapped[float | None]
+    pending_claim_token: Mapped[str | None]
+    pending_claim_expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+
+    __table_args__ = (
+        Index("by_username_code", "username", "access_code", unique=True),
+        Index("by_username_lower_code", "username_lower", "access_code", unique=True),
+        Index("by_used_by_user_id", "used_by_user_id"),
+        Index("by_tier", "tier"),
+        Index("by_used_at", "used_at"),
+        Index("by_tier_used_at", "tier", "used_at"),
+    )
+
+
+class Message(BaseModel):
+    """What goes over the wire, in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
+
+
+class AppStateOut(Message):
+    crowdfunding_active: bool
+
+
+class BackerIn(Message):
+    username: str
+    access_code: str
+    tier: str
+
+
+class BackerOut(Message):
+    id: int
+    username: str
+    access_code: str
+    tier: str
+    used_by_user_id: int | None
+    used_at: float | None
+
+
+class Added(Message):
+    success: bool
+    id: int
+    reason: str | None = None
+
+
+class ClaimToken(Message):
+    valid: bool
+    reason: str | None = None
+    backer_id: int | None = None
+    claim_token: str | None = None
+
+
+class Credentials(Message):
+    username: str
+    access_code: str
+
+
+class Claim(Message):
+    crowdfunding_backer_id: int
+    crowdfunding_backer_token: str
+
+
+class AppUser(Message):
+    user_id: int
+    email: str
+    session_id: str
+
+
+def open_database(path: str) -> Engine:
+    """The engine, each connection with the settings that Camber's has."""
+    engine = create_engine(f"sqlite:///{path}", pool_size=40, max_overflow=0)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # BEGIN is ours, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    Base.metadata.create_all(engine)
+    return engine
+
+
+engine = open_database(os.environ["BENCH_DATABASE"])
+Reading = sessionmaker(engine)
+Writing = sessionmaker(engine.execution_options(begin="BEGIN IMMEDIATE"))
+writers = threading.Lock()
+app = FastAPI()
+
+
+@contextmanager
+def writing() -> Iterator[Session]:
+    """A transaction that writes; one at a time, committed at the end of the block."""
+    with writers, Writing.begin() as session:
+        yield session
+
+
+def now() -> float:
+    return time.time() * 1000
+
+
+@app.get("/healthz")
+def health() -> dict[str, bool]:
+    return {"ok": True}
+
+
+@app.get("/app-state")
+def get_app_state() -> AppStateOut:
+    with Reading() as session:
+        state = session.scalar(select(AppState).where(AppState.key == "config"))
+        return AppStateOut.model_validate(state) if state else AppStateOut(crowdfunding_active=False)
+
+
+@app.put("/app-state")
+def set_app_state(state: AppStateOut) -> None:
+    with writing() as session:
+        existing = session.scalar(select(AppState).where(AppState.key == "config"))
+        if existing:
+            existing.crowdfunding_active = state.crowdfunding_active
+        else:
+            session.add(AppState(key="config", crowdfunding_active=state.crowdfunding_active))
+
+
+@app.get("/backers/{username}")
+def get_backer(username: str) -> BackerOut | None:
+    with Reading() as session:
+        backer = session.scalar(select(Backer).where(Backer.username == username).limit(1))
+        return BackerOut.model_validate(backer) if backer else None
+
+
+@app.post("/backers")
+def add_backer(new: BackerIn) -> Added:
+    with writing() as session:
+        existing = session.scalar(
+            select(Backer.id).where(Backer.username == new.username, Backer.access_code == new.access_code)
+        )
+        if existing is not None:
+            return Added(success=False, reason="already_exists", id=existing)
+        backer = Backer(**new.model_dump(), username_lower=new.username.lower())
+        session.add(backer)
+        session.flush()
+        return Added(success=True, id=backer.id)
+
+
+@app.post("/backers/bulk")
+def add_backers(new: list[BackerIn]) -> int:
+    with writing() as session:
+        session.execute(insert(Backer), [row.model_dump() | {"username_lower": row.username.lower()} for row in new])
+    return len(new)
+
+
+@app.post("/verify")
+def verify_backer(given: Credentials) -> ClaimToken:
+    with writing() as session:
+        candidates = session.scalars(
+            select(Backer).where(Backer.username_lower == given.username.strip().lower())
+        ).all()
+        matching = [backer for backer in candidates if compare_digest(backer.access_code, given.access_code.strip())]
+        if not matching or matching[0].revoked_at is not None:
+            return ClaimToken(valid=False, reason="invalid_credentials")
+        backer = matching[0]
+        if backer.used_by_user_id is not None:
+            return ClaimToken(valid=False, reason="already_used")
+        backer.pending_claim_token = secrets.token_urlsafe(16)
+        backer.pending_claim_expires_at = now() + CLAIM_SECONDS * 1000
+        return ClaimToken(valid=True, backer_id=backer.id, claim_token=backer.pending_claim_token)
+
+
+@app.post("/users/ensure")
+def ensure_app_user(claim: Claim, x_user: Annotated[str, Header()], x_email: Annotated[str, Header()]) -> AppUser:
+    with writing() as session:
+        session_id = str(uuid.uuid4())
+        user = session.scalar(select(User).where(User.auth_user_id == x_user))
+        if user is None:
+            user = _sign_up(session, claim, auth_user_id=x_user, email=x_email)
+        user.active_session_id, user.session_started_at = session_id, now()
+        session.flush()
+        return AppUser(user_id=user.id, email=user.email, session_id=session_id)
+
+
+def _sign_up(session: Session, claim: Claim, *, auth_user_id: str, email: str) -> User:
+    backer = session.get(Backer, claim.crowdfunding_backer_id)
+    if backer is None or backer.revoked_at is not None:
+        raise HTTPException(422, "Invalid backer ID")
+    if backer.used_by_user_id is not None:
+        raise HTTPException(409, "This backer code has already been used")
+    if backer.pending_claim_token is None or (backer.pending_claim_expires_at or 0) < now():
+        raise HTTPException(422, "Backer verification expired. Please verify again.")
+    if not compare_digest(backer.pending_claim_token, claim.crowdfunding_backer_token):
+        raise HTTPException(422, "Backer verification does not match. Please verify again.")
+    if session.scalar(select(User.id).where(User.email == email)) is not None:
+        raise HTTPException(409, "An account with this email already exists")
+    user = User(auth_user_id=auth_user_id, email=email, created_at=now(), crowdfunding_backer_id=backer.id)
+    session.add(user)
+    session.flush()
+    marked = session.execute(
+        update(Backer)
+        .where(Backer.id == backer.id, Backer.used_by_user_id.is_(None))
+        .values(used_by_user_id=user.id, used_at=now(), pending_claim_token=None, pending_claim_expires_at=None)
+    )
+    if marked.rowcount != 1:
+        raise HTTPException(409, "This backer code has already been used")
+    return user

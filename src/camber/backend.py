@@ -1,0 +1,316 @@
+"""One running deployment: the database and the application on it, and what the doors call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Self
+
+from camber.clock import Clock, Entropy, SystemClock, SystemEntropy
+from camber.database import Database, Limits, Transaction, Usage, forget_expired
+from camber.errors import CommitUnknownError, FunctionError
+from camber.functions import (
+    Application,
+    CallKind,
+    Done,
+    Outcome,
+    Runner,
+    checked_path,
+    failed,
+    read_arguments,
+    refusal,
+    settle_future,
+    system_functions,
+)
+from camber.identity import Caller
+from camber.settings import Settings
+from camber.storage import SqlResult, Storage, Timestamp, open_storage
+from camber.values import size_of
+
+__all__ = ["Backend", "CallKind", "Outcome", "Timestamp"]
+
+MAX_ABANDONED_THREADS = 3
+HOUSEKEEPING_SECONDS = 30.0
+SQL_SECONDS = 10.0
+
+_log = logging.getLogger("camber.backend")
+
+
+class Backend:
+    """One deployment. Opening, `run_sync` and `close` need no event loop; `attach` names the one that awaits `run`."""
+
+    def __init__(
+        self,
+        application: Application,
+        storage: Storage,
+        *,
+        data: Path,
+        settings: Settings,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.data, self.settings, self.application = data, settings, application
+        self.on_unhealthy: Callable[[], None] = lambda: None
+        """Called from some thread when the process should be replaced by a new one."""
+        self._deliveries = _Deliveries()
+        self._abandoned = 0
+        self._closed = False
+        entropy = entropy or SystemEntropy()
+        self.database = Database(
+            storage,
+            application.schema,
+            clock=clock or SystemClock(),
+            entropy=entropy,
+            limits=_limits(settings),
+            on_settled=self._settled,
+            on_abandoned=self._thread_abandoned,
+            progress=progress,
+        )
+        self._runner = Runner(
+            self.database,
+            settings,
+            entropy,
+            finished=self._deliveries.flush,
+            on_abandoned=self._thread_abandoned,
+        )
+        self._serve(application)
+        self._housekeeper = _every(HOUSEKEEPING_SECONDS, self._keep_house)
+
+    @classmethod
+    def open(
+        cls,
+        application: Application,
+        data: Path,
+        *,
+        settings: Settings,
+        create: bool,
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> Self:
+        """Open the data folder and bring its tables to the application's schema.
+
+        Raises DataFolderError, DataFolderInUseError, SchemaMismatchError; nothing is changed then.
+        """
+        storage = open_storage(data, create=create)
+        try:
+            return cls(application, storage, data=data, settings=settings, progress=on_progress)
+        except BaseException:
+            storage.close()
+            raise
+
+    @property
+    def instance_name(self) -> str:
+        """The deployment's name."""
+        return self.settings.instance_name
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Deliver answers on this loop from now on."""
+        self._deliveries.loop = loop
+
+    def observe(self, on_run: Callable[[Usage], None] | None) -> None:
+        """Have this told what each run of a query or mutation looked up, on the thread that ran it; None: nobody."""
+        self._runner.on_run = on_run
+
+    def close(self) -> None:
+        """Finish what runs, then close the data."""
+        if self._closed:
+            return
+        self._closed = True
+        self._housekeeper.cancel()
+        self._runner.close()
+        self.database.close()
+
+    def ready(self) -> str | None:
+        """None if the deployment can answer; else why not."""
+        if self._closed:
+            return "shutting down"
+        if self.database.broken is not None:
+            return f"the last commit failed: {self.database.broken}"
+        if self._abandoned >= MAX_ABANDONED_THREADS:
+            return f"{self._abandoned} functions did not stop when their time was over; restarting"
+        return None
+
+    # Calling functions
+
+    def cached(self, path: str, args: bytes, caller: Caller) -> Outcome | None:
+        """A query's result that is still good, for these texts exactly as an earlier call had them."""
+        return self._runner.cached(path, args, caller)
+
+    async def run(
+        self,
+        path: str,
+        args: bytes,
+        caller: Caller,
+        *,
+        kind: CallKind | None,
+        request_id: str,
+        at: Timestamp | None = None,
+    ) -> Outcome:
+        """Call the function at this path; `args` is the JSON text of its arguments, an object or an array of one.
+
+        `kind` None takes a function of any kind; `at` runs a query on a snapshot from `hold_snapshot`. Failures of the function
+        are outcomes. Raises RequestError for a request that makes no sense or comes at a bad time, StorageError.
+        """
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        here = threading.get_ident()
+
+        def deliver(result: Outcome | Exception) -> None:
+            self._deliveries.put(future, result)
+            if threading.get_ident() == here:  # answered at once, without a thread in between
+                self._deliveries.deliver()
+
+        self._start(path, args, caller, deliver, kind=kind, request_id=request_id, at=at)
+        return await future
+
+    def run_sync(
+        self, path: str, args: bytes, caller: Caller, *, kind: CallKind | None = None, request_id: str = ""
+    ) -> Outcome:
+        """The same for a thread that waits."""
+        future: Future[Outcome] = Future()
+        self._start(path, args, caller, lambda result: settle_future(future, result), kind=kind, request_id=request_id)
+        return future.result()
+
+    async def hold_snapshot(self) -> Timestamp:
+        """Keep the latest state for 30 seconds, so that several queries can be run on it; at most 16 are kept."""
+        return self._runner.held.hold()
+
+    async def sql(self, statement: str, *, limit: int) -> SqlResult:
+        """Run a read-only SQL statement on the latest state. Raises StorageError."""
+        return await asyncio.to_thread(self.sql_sync, statement, limit=limit)
+
+    def sql_sync(self, statement: str, *, limit: int) -> SqlResult:
+        """The same for a thread that waits."""
+        return self.database.storage.sql(statement, limit=limit, seconds=SQL_SECONDS)
+
+    async def reload(self, application: Application) -> None:
+        """Serve this application from now on. Raises SchemaMismatchError, and then the old one goes on."""
+        await asyncio.to_thread(self.reload_sync, application)
+
+    def reload_sync(self, application: Application) -> None:
+        """The same for a thread that waits."""
+        self.database.change_schema(application.schema, lambda: self._serve(application))
+
+    # The steps of the above
+
+    def _serve(self, application: Application) -> None:
+        url, site_url = self.settings.api_origin(), self.settings.site_origin()
+        self.application = application
+        self._runner.serve({**application.functions, **system_functions(application, url=url, site_url=site_url)})
+
+    def _start(
+        self,
+        path: str,
+        args: bytes,
+        caller: Caller,
+        done: Done,
+        *,
+        kind: CallKind | None,
+        request_id: str,
+        at: Timestamp | None = None,
+    ) -> None:
+        request_id = request_id or secrets.token_hex(8)
+        canonical = checked_path(path)
+        arguments = read_arguments(args)
+        by_path = self._runner.functions.by_path
+        error = refusal(by_path, canonical, kind, caller) or self._too_large(canonical, args, arguments)
+        if error is not None:
+            done(self._runner.outcome(failed(error), 0, request_id))
+            return
+        self._runner.start(by_path[canonical], canonical, arguments, caller, request_id, done, raw=(path, args), at=at)
+
+    def _too_large(self, path: str, text: bytes, arguments: dict[str, object]) -> FunctionError | None:
+        limit = self.settings.arguments_bytes
+        # The text of a value is longer than the value in all but a few cases, so most are not measured.
+        if len(text) * 9 <= limit or (size := size_of(arguments)) <= limit:  # pyright: ignore[reportArgumentType]
+            return None
+        return FunctionError(f"Arguments for {path} are too large (actual: {size} bytes, limit: {limit} bytes)")
+
+    def _settled(self) -> None:
+        self._deliveries.flush()
+        if isinstance(self.database.broken, CommitUnknownError):
+            self.on_unhealthy()
+
+    def _thread_abandoned(self) -> None:
+        self._abandoned += 1
+        _log.error(
+            "a function did not stop when its time was over; its thread was given up (%d so far)", self._abandoned
+        )
+        if self._abandoned == MAX_ABANDONED_THREADS:
+            self.on_unhealthy()
+
+    def _keep_house(self) -> None:
+        if self._closed:
+            return
+        self._runner.held.drop_expired()
+        self.database.submit(_Housekeeping())
+        self._housekeeper = _every(HOUSEKEEPING_SECONDS, self._keep_house)
+
+
+class _Deliveries:
+    """Carries answers from the engine's threads to the event loop, many with one wake-up."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._ready: deque[tuple[asyncio.Future[Outcome], Outcome | Exception]] = deque()
+        self._scheduled = False
+
+    def put(self, future: asyncio.Future[Outcome], result: Outcome | Exception) -> None:
+        """An answer; on its way as soon as `flush` is called."""
+        self._ready.append((future, result))
+
+    def flush(self) -> None:
+        """Wake the loop, unless it is about to look anyway."""
+        if self._ready and not self._scheduled and self.loop is not None:
+            self._scheduled = True
+            try:
+                self.loop.call_soon_threadsafe(self.deliver)
+            except RuntimeError:  # the loop is closed; nobody waits any more
+                self._ready.clear()
+
+    def deliver(self) -> None:
+        """On the loop: hand out what is ready."""
+        self._scheduled = False
+        while self._ready:
+            future, result = self._ready.popleft()
+            if future.done():
+                continue
+            if isinstance(result, Outcome):
+                future.set_result(result)
+            else:
+                future.set_exception(result)
+
+
+class _Housekeeping:
+    """A mutation that drops what has run out, a bounded number at a time."""
+
+    seconds = 1.0
+
+    def run(self, transaction: Transaction) -> None:
+        forget_expired(transaction, at_most=1000)
+
+    def settle(self, timestamp: Timestamp | None, error: Exception | None) -> None:  # noqa: ARG002
+        if error is not None:
+            _log.warning("what has run out could not be dropped", exc_info=error)
+
+
+def _every(seconds: float, step: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, step)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        documents_read=settings.documents_read,
+        bytes_read=settings.bytes_read,
+        ranges_read=settings.ranges_read,
+        documents_written=settings.documents_written,
+        bytes_written=settings.bytes_written,
+    )

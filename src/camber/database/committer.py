@@ -1,0 +1,379 @@
+"""The one writer: runs waiting mutations one after another on one snapshot and commits them as a group.
+
+Nobody is answered before the group's commit is on disk and the results it touches are marked stale. A mutation that runs out of
+time costs its group a second run, no more: if its thread doesn't come back, another thread takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from camber.clock import Clock, Entropy
+from camber.database.catalog import Catalog
+from camber.database.feed import CommitFeed
+from camber.database.limits import Limits
+from camber.database.overlay import Overlay
+from camber.database.transaction import Attempt, CreationTimes, LookUp, TableMissing, Transaction
+from camber.database.watchdog import Abandoned, Slot, Watchdog, timed_out
+from camber.errors import CommitUnknownError, DatabaseUsageError, FunctionTimeoutError, StorageError
+from camber.storage import CommitRow, Row, Storage, Timestamp, WriteGroup
+
+MAX_MEMBERS = 128
+MAX_GROUP_SECONDS = 0.005
+COMMITS_KEPT_NS = 60 * 1_000_000_000
+
+_log = logging.getLogger("camber.committer")
+
+
+class Mutation(Protocol):
+    """Something that reads and writes in one transaction. It may be run more than once; only the last run counts."""
+
+    seconds: float
+    """How long it may run."""
+
+    def run(self, transaction: Transaction) -> None:
+        """Do it, and keep the outcome until it is settled. An error that is raised rolls the writes back and settles it."""
+        ...
+
+    def settle(self, timestamp: Timestamp | None, error: Exception | None) -> None:
+        """It is over: committed at this timestamp (with the run's own error, if it raised one), or refused with `timestamp` None.
+
+        Called on the writer's thread, or the watchdog's; it must be quick and must not raise.
+        """
+        ...
+
+
+class _Member:
+    """A mutation in a group, with how its run went."""
+
+    __slots__ = ("attempts", "error", "mutation", "timestamp", "wrote")
+
+    def __init__(self, mutation: Mutation) -> None:
+        self.mutation = mutation
+        self.error: Exception | None = None
+        self.wrote = False
+        self.timestamp = Timestamp(0)
+        self.attempts: list[Attempt] = []
+
+
+class Committer:
+    """Takes mutations from any thread; see the module for what it does with them."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        feed: CommitFeed,
+        catalog: Callable[[], Catalog],
+        create_table: Callable[[str], None],
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        limits: Limits,
+        watchdog: Watchdog,
+        last: Timestamp,
+        on_settled: Callable[[], None],
+        on_abandoned: Callable[[], None],
+    ) -> None:
+        self.storage, self.feed, self.catalog, self.create_table = storage, feed, catalog, create_table
+        self.clock, self.entropy, self.limits, self.watchdog = clock, entropy, limits, watchdog
+        self.on_settled, self.on_abandoned = on_settled, on_abandoned
+        self.last = last
+        self.creation_times = CreationTimes(last / 1e6)
+        self.waiting: deque[_Member] = deque()
+        self.lock = threading.Condition()
+        self.idle = False
+        self.closed = False
+        self.broken: StorageError | None = None
+        self._forgotten_ns = clock.now_ns()
+        self._writer = _Writer(self)
+
+    def submit(self, mutation: Mutation) -> None:
+        """Have it run; it is settled in every case."""
+        self.waiting.append(_Member(mutation))
+        if self.idle or self.closed:
+            with self.lock:
+                self.lock.notify()
+            if self.closed:
+                self._refuse_waiting(StorageError("The server is shutting down."))
+
+    def run_alone(self, step: Callable[[], None]) -> None:
+        """Run this on the writer's thread between two groups, and return when it is done; raises what it raises."""
+        alone = _Alone(step)
+        self.submit(alone)
+        alone.done.wait()
+        if alone.error is not None:
+            raise alone.error
+
+    def close(self) -> None:
+        """Run what waits, then stop."""
+        with self.lock:
+            self.closed = True
+            self.lock.notify_all()
+        self._writer.thread.join()
+        self._refuse_waiting(StorageError("The server is shutting down."))
+
+    def next_timestamp(self) -> Timestamp:
+        """Above every timestamp and creation time given so far, and not below the clock."""
+        created_ns = int(self.creation_times.last_ms * 1e6)
+        return Timestamp(max(self.clock.now_ns(), self.last + 1, created_ns))
+
+    def replace_writer(self, abandoned: _Writer) -> None:
+        """Go on with a new thread; the abandoned one has no effect any more."""
+        stuck = abandoned.running
+        if stuck is not None:
+            others = [member for member in abandoned.members if member is not stuck]
+            self.waiting.extendleft(reversed(others))
+            self._count_attempts_again(stuck)
+            stuck.mutation.settle(None, timed_out(stuck.mutation.seconds))
+        self._writer = _Writer(self)
+        self.on_settled()
+        self.on_abandoned()
+
+    def again(self, members: Sequence[_Member], attempts: Sequence[Attempt]) -> None:
+        """Have these run once more, before the others, after counting attempts that must not be lost."""
+        self.waiting.extendleft(reversed(members))
+        if attempts:
+            self.waiting.appendleft(_Member(_Recount(attempts)))
+
+    def _count_attempts_again(self, member: _Member) -> None:
+        if member.attempts:
+            self.waiting.appendleft(_Member(_Recount(tuple(member.attempts))))
+
+    def forget_old_commits(self) -> None:
+        """Now and then drop the part of the commit log that nobody needs."""
+        now = self.clock.now_ns()
+        if now - self._forgotten_ns > COMMITS_KEPT_NS // 6:
+            self._forgotten_ns = now
+            self.storage.forget_commits(Timestamp(now - COMMITS_KEPT_NS))
+
+    def _refuse_waiting(self, error: StorageError) -> None:
+        refused = False
+        while self.waiting:
+            self.waiting.popleft().mutation.settle(None, error)
+            refused = True
+        if refused:
+            self.on_settled()
+
+
+class _Alone:
+    """A step that is no mutation: it runs between two groups."""
+
+    seconds = float("inf")
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self._step = step
+        self.error: Exception | None = None
+        self.done = threading.Event()
+
+    def run_step(self) -> None:
+        try:
+            self._step()
+        except Exception as error:  # noqa: BLE001
+            self.error = error
+        self.done.set()
+
+    def run(self, transaction: Transaction) -> None:  # noqa: ARG002
+        raise AssertionError("a step that runs alone has no transaction")
+
+    def settle(self, timestamp: Timestamp | None, error: Exception | None) -> None:  # noqa: ARG002
+        self.error = error
+        self.done.set()
+
+
+class _Recount:
+    """Counts the attempts of a mutation whose own run can't do it."""
+
+    seconds = 1.0
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        self._attempts = attempts
+
+    def run(self, transaction: Transaction) -> None:
+        for attempt in self._attempts:
+            attempt.count(transaction)
+
+    def settle(self, timestamp: Timestamp | None, error: Exception | None) -> None:  # noqa: ARG002
+        if error is not None:
+            _log.warning("attempts under a rate limit could not be counted", exc_info=error)
+
+
+class _Writer:
+    """One thread that runs groups, until it is abandoned."""
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+        self.members: list[_Member] = []
+        self.running: _Member | None = None
+        self._transaction: Transaction | None = None
+        self._slot: Slot | None = None
+        self.thread = threading.Thread(target=self._work, name="camber-writer", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        committer = self._committer
+        self._slot = committer.watchdog.slot(self._abandoned)
+        try:
+            while self._wait():
+                self._run_group()
+        except Abandoned:
+            return
+
+    def _wait(self) -> bool:
+        """True when a mutation waits, False when the committer is closed and none does."""
+        committer = self._committer
+        if committer.waiting:
+            return True
+        with committer.lock:
+            committer.idle = True
+            while not committer.waiting and not committer.closed:
+                committer.lock.wait(timeout=1.0)
+            committer.idle = False
+        return bool(committer.waiting)
+
+    def _abandoned(self) -> None:
+        """Called by the watchdog: this thread does not come back from the mutation it runs."""
+        if self._transaction is not None:
+            self._transaction.refuse(
+                FunctionTimeoutError("This function ran out of time; nothing it does has any effect.")
+            )
+        self._committer.replace_writer(self)
+
+    def _run_group(self) -> None:
+        committer = self._committer
+        self.members = []
+        if isinstance(alone := committer.waiting[0].mutation, _Alone):
+            committer.waiting.popleft()
+            alone.run_step()
+            return
+        try:
+            group = committer.storage.write_group()
+        except StorageError as error:
+            self._settle_all([committer.waiting.popleft()], error)
+            return
+        missing: str | None = None
+        try:
+            overlay = Overlay()
+            missing = self._run_members(group, overlay)
+            if missing is None or self.members:
+                self._commit(group, overlay)
+        except _GroupSpoiled:
+            pass
+        except Exception as error:  # noqa: BLE001
+            _log.exception("a group of mutations could not be committed")
+            self._settle_all(self.members, StorageError(f"The commit failed: {error}"))
+        finally:
+            group.close()
+        if missing is not None:
+            self._create_table(missing)
+        committer.forget_old_commits()
+
+    def _run_members(self, group: WriteGroup, overlay: Overlay) -> str | None:
+        """Run waiting mutations until the group is full; returns the name of a table that has to be created first."""
+        committer = self._committer
+        catalog = committer.catalog()
+        kept: dict[LookUp, list[Row]] = {}
+        started = time.perf_counter()
+        while committer.waiting and len(self.members) < MAX_MEMBERS:
+            if self.members and (
+                time.perf_counter() - started > MAX_GROUP_SECONDS or isinstance(committer.waiting[0].mutation, _Alone)
+            ):
+                break
+            member = committer.waiting.popleft()
+            try:
+                self._run_member(member, group, overlay, catalog, kept)
+            except TableMissing as missing:
+                committer.waiting.appendleft(member)
+                return missing.name
+            self.members.append(member)
+        return None
+
+    def _run_member(
+        self, member: _Member, group: WriteGroup, overlay: Overlay, catalog: Catalog, kept: dict[LookUp, list[Row]]
+    ) -> None:
+        committer = self._committer
+        assert self._slot is not None
+        transaction = Transaction(
+            group,
+            catalog,
+            limits=committer.limits,
+            now_ms=committer.clock.now_ns() / 1e6,
+            overlay=overlay,
+            creation_times=committer.creation_times,
+            entropy=committer.entropy,
+            kept=kept,
+        )
+        member.error, member.attempts = None, transaction.attempts
+        mark = transaction.mark()
+        self.running, self._transaction = member, transaction
+        try:
+            self._slot.run(lambda: member.mutation.run(transaction), member.mutation.seconds, transaction.usage)
+        except TableMissing:
+            overlay.rollback(mark.written)
+            raise
+        except Exception as error:  # noqa: BLE001
+            if self._slot.time_is_up():
+                self._spoiled(member, error)
+            member.error = error
+            transaction.rollback(mark)
+        finally:
+            self.running = None
+        transaction.refuse(DatabaseUsageError("This function has ended; its ctx can't be used any more."))
+        member.wrote = overlay.wrote_since(mark.written)
+
+    def _spoiled(self, member: _Member, error: Exception) -> None:
+        """The interruption may have struck anywhere, so the group's overlay can't be trusted: the others run again."""
+        self._committer.again(self.members, member.attempts)
+        self.members = []
+        member.mutation.settle(None, error)
+        self._committer.on_settled()
+        raise _GroupSpoiled
+
+    def _commit(self, group: WriteGroup, overlay: Overlay) -> None:
+        committer, catalog = self._committer, self._committer.catalog()
+        writes = overlay.row_writes()
+        timestamp = self._number_members(group.timestamp, committer.next_timestamp()) if writes else group.timestamp
+        if writes:
+            touched = overlay.touched(catalog.index_numbers)
+            try:
+                group.commit(writes, CommitRow(timestamp, touched.encode(), committer.entropy.random_bytes(16)))
+            except StorageError as error:
+                self._settle_all(self.members, error)
+                return
+            committer.last = timestamp
+            committer.feed.publish(timestamp, touched)
+        for member in self.members:
+            member.mutation.settle(member.timestamp if writes else timestamp, member.error)
+        committer.on_settled()
+
+    def _number_members(self, base: Timestamp, first: Timestamp) -> Timestamp:
+        """Give members that wrote consecutive timestamps, others that of the state they saw; returns the group's."""
+        latest = base
+        for member in self.members:
+            if member.wrote:
+                latest = Timestamp(max(latest + 1, first))
+            member.timestamp = latest
+        return latest
+
+    def _settle_all(self, members: Sequence[_Member], error: StorageError) -> None:
+        if isinstance(error, CommitUnknownError):
+            self._committer.broken = error
+        for member in members:
+            member.mutation.settle(None, error)
+        self._committer.on_settled()
+
+    def _create_table(self, name: str) -> None:
+        try:
+            self._committer.create_table(name)
+        except Exception as error:  # noqa: BLE001
+            waiting = self._committer.waiting.popleft()
+            waiting.mutation.settle(None, error)
+            self._committer.on_settled()
+
+
+class _GroupSpoiled(Exception):
+    """The group was given up after one of its members ran out of time."""

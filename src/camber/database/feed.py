@@ -1,0 +1,93 @@
+"""The commits of the last while as this server has seen them, and which results they made stale.
+
+The order that holds everywhere: a commit is on disk, then the results it touches are marked stale, then `marked` moves up to its
+timestamp, and only then may anything of that timestamp leave the server.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from camber.database.reads import Read, ReadIndex, Touched
+from camber.storage import Timestamp
+
+REMEMBERED_COMMITS = 10_000
+
+
+class Result(Protocol):
+    """Something computed from the database that can become stale: it is told so once, on the thread that commits."""
+
+    reads: Sequence[Read]
+
+    def became_stale(self) -> None: ...
+
+    def __hash__(self) -> int: ...
+
+
+class CommitFeed:
+    """Remembers recent commits and the results that are good so far. Safe for several threads."""
+
+    def __init__(self, timestamp: Timestamp) -> None:
+        self._lock = threading.Lock()
+        self._moved = threading.Condition(self._lock)
+        self._recent: deque[tuple[Timestamp, Touched]] = deque(maxlen=REMEMBERED_COMMITS)
+        self._known_after = timestamp
+        self._readers: ReadIndex[Result] = ReadIndex()
+        self._listeners: list[Callable[[Timestamp], None]] = []
+        self.marked: Timestamp = timestamp
+        """Results are marked up to this timestamp."""
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def on_commit(self, listener: Callable[[Timestamp], None]) -> None:
+        """Call this after each commit's marks, on the thread that commits; it must be quick and must not raise."""
+        self._listeners.append(listener)
+
+    def publish(self, timestamp: Timestamp, touched: Touched) -> None:
+        """Take in a commit: mark what it touches, then move `marked`."""
+        with self._lock:
+            if len(self._recent) == self._recent.maxlen:
+                self._known_after = self._recent[0][0]
+            self._recent.append((timestamp, touched))
+            for result in self._readers.touched_by(touched):
+                self._readers.remove(result, result.reads)
+                result.became_stale()
+            self.marked = timestamp
+            self._moved.notify_all()
+        for listener in self._listeners:
+            listener(timestamp)
+
+    def watch(self, result: Result, timestamp: Timestamp) -> bool:
+        """From now on tell this result when it becomes stale; False if a commit after its timestamp touched it already.
+
+        False too where the commits since then are no longer all remembered.
+        """
+        with self._lock:
+            if timestamp < self._known_after or self._touched_since(timestamp, result.reads):
+                return False
+            self._readers.add(result, result.reads)
+            return True
+
+    def forget(self, result: Result) -> None:
+        """Stop watching; once more does no harm."""
+        with self._lock:
+            self._readers.remove(result, result.reads)
+
+    def wait_until_marked(self, timestamp: Timestamp) -> None:
+        """Return once results are marked up to this timestamp. A snapshot may see a commit moments before its marks are made."""
+        if self.marked >= timestamp:
+            return
+        with self._moved:
+            self._moved.wait_for(lambda: self.marked >= timestamp)
+
+    def _touched_since(self, timestamp: Timestamp, reads: Sequence[Read]) -> bool:
+        for committed, touched in reversed(self._recent):
+            if committed <= timestamp:
+                return False
+            if touched.meets(reads):
+                return True
+        return False

@@ -1,0 +1,167 @@
+"""Writes that are not committed yet, laid over a snapshot: what a group of mutations has written so far, one after another.
+
+There is one overlay for a whole group. What a mutation or a sub-transaction wrote is taken back through the journal when it
+fails, so a read looks at one place however deep the nesting is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from camber.database.reads import IndexName, Touched
+from camber.storage import BY_ID, RowWrite
+
+
+class StoredDocument(NamedTuple):
+    """A document with everything a commit needs of it: its stored text, and its full keys in the order of the table's indexes."""
+
+    table: int
+    id: str
+    creation_time: float
+    text: str
+    keys: tuple[bytes, ...]
+    unique_keys: tuple[bytes | None, ...]
+
+
+class _Change(NamedTuple):
+    """One journal entry: the document under this id before and after (None: there was or is none)."""
+
+    table: int
+    id: str
+    before: StoredDocument | None
+    after: StoredDocument | None
+    was_known: bool
+
+
+class Overlay:
+    """The documents written since a snapshot, by table and id, and by index where an index was read."""
+
+    def __init__(self) -> None:
+        self._tables: dict[int, dict[str, StoredDocument | None]] = {}
+        self._before: dict[str, StoredDocument | None] = {}
+        self._journal: list[_Change] = []
+        self._hidden: dict[int, int] = {}
+        self._sorted: dict[int, dict[int, list[tuple[bytes, str]]]] = {}
+
+    # Reading
+
+    def of_table(self, table: int) -> dict[str, StoredDocument | None] | None:
+        """What was written to this table: by id, None for a delete; None if nothing was."""
+        return self._tables.get(table)
+
+    def hidden(self, table: int) -> int:
+        """How many stored rows of this table are overlaid: a scan of the snapshot meets at most so many that don't count."""
+        return self._hidden.get(table, 0)
+
+    def entries(self, table: int, position: int, lower: bytes, upper: bytes | None) -> list[tuple[bytes, str]]:
+        """Keys and ids of the written documents in this range, ascending.
+
+        `position` says where the index's key stands in `StoredDocument.keys`; BY_ID is by id. An index is sorted when it is first read.
+        """
+        of_table = self._sorted.setdefault(table, {})
+        listed = of_table.get(position)
+        if listed is None:
+            documents = self._tables.get(table, {}).values()
+            listed = of_table[position] = sorted(
+                (_key(document, position), document.id) for document in documents if document
+            )
+        start = bisect_left(listed, (lower,))
+        return listed[start:] if upper is None else listed[start : bisect_left(listed, (upper,))]
+
+    # Writing
+
+    def put(self, table: int, id: str, before: StoredDocument | None, after: StoredDocument | None) -> None:
+        """Record a write; `before` is what a read under this id gave."""
+        written = self._tables.setdefault(table, {})
+        known = id in written
+        if not known:
+            self._before[id] = before
+            if before is not None:
+                self._hidden[table] = self._hidden.get(table, 0) + 1
+        self._journal.append(_Change(table, id, before, after, known))
+        written[id] = after
+        self._resort(table, before if known else None, after)
+
+    def mark(self) -> int:
+        """A point to which `rollback` can return."""
+        return len(self._journal)
+
+    def rollback(self, mark: int) -> None:
+        """Take back what was written since the mark."""
+        while len(self._journal) > mark:
+            self._take_back(self._journal.pop())
+
+    def wrote_since(self, mark: int) -> bool:
+        """Whether anything was written since the mark."""
+        return len(self._journal) > mark
+
+    def _take_back(self, change: _Change) -> None:
+        written = self._tables[change.table]
+        self._resort(change.table, change.after, change.before if change.was_known else None)
+        if change.was_known:
+            written[change.id] = change.before
+            return
+        if change.before is not None:
+            self._hidden[change.table] -= 1
+        del written[change.id], self._before[change.id]
+        if not written:
+            del self._tables[change.table]
+
+    def _resort(self, table: int, old: StoredDocument | None, new: StoredDocument | None) -> None:
+        for position, listed in self._sorted.get(table, {}).items():
+            if old is not None:
+                del listed[bisect_left(listed, (_key(old, position), old.id))]
+            if new is not None:
+                insort(listed, (_key(new, position), new.id))
+
+    # Committing
+
+    def row_writes(self) -> list[RowWrite]:
+        """What a commit of everything written so far does to the rows."""
+        writes: list[RowWrite] = []
+        for before, after in self._differences():
+            if after is not None:
+                row = RowWrite(
+                    after.table,
+                    after.id,
+                    after.creation_time,
+                    after.text,
+                    after.keys,
+                    after.unique_keys,
+                    before is None,
+                )
+                writes.append(row)
+            elif before is not None:
+                writes.append(RowWrite(before.table, before.id, before.creation_time, None))
+        return writes
+
+    def touched(self, indexes: Mapping[int, Sequence[int]]) -> Touched:
+        """The keys, old and new, of everything that ends other than it began. `indexes` has a table's index numbers in key order."""
+        keys: dict[IndexName, set[bytes]] = {}
+        for before, after in self._differences():
+            for document in (before, after):
+                if document is None:
+                    continue
+                table = document.table
+                keys.setdefault((table, BY_ID), set()).add(id_key(document.id))
+                for number, key in zip(indexes[table], document.keys, strict=True):
+                    keys.setdefault((table, number), set()).add(key)
+        return Touched(keys)
+
+    def _differences(self) -> Iterator[tuple[StoredDocument | None, StoredDocument | None]]:
+        for written in self._tables.values():
+            for id, after in written.items():
+                before = self._before[id]
+                if (before and before.text) != (after and after.text):
+                    yield before, after
+
+
+def id_key(id: str) -> bytes:
+    """The key of a document in the order by id."""
+    return b"\x07" + id.encode() + b"\x00"
+
+
+def _key(document: StoredDocument, position: int) -> bytes:
+    return id_key(document.id) if position == BY_ID else document.keys[position]

@@ -1,0 +1,283 @@
+"""What a run has read, as ranges of index keys, and which runs a commit touches.
+
+A read is `(table, index, lower, upper)`. A commit is the keys it touched, old and new, by table and index. Whether the one
+meets the other is decided by plain comparison here, for conflicts and for live results alike.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from camber.database.ranges import is_prefix_range
+
+IndexName = tuple[int, int]
+"""A table's number and an index's number in it."""
+
+WHOLE_TABLE_BYTES = 64 * 1024
+"""Above this many bytes of keys a commit says of its tables only that they were touched."""
+
+ReaderT = TypeVar("ReaderT", bound=Hashable)
+
+
+class Read(NamedTuple):  # pyright: ignore[reportIncompatibleMethodOverride]
+    """One range that was read: keys from `lower` on and below `upper` (None: to the end)."""
+
+    table: int
+    index: int
+    lower: bytes
+    upper: bytes | None
+
+
+class Touched:
+    """The keys a commit touched: by index, or whole tables where there are too many."""
+
+    __slots__ = ("keys", "tables")
+
+    def __init__(self, keys: Mapping[IndexName, Iterable[bytes]], tables: Iterable[int] = ()) -> None:
+        self.keys = {index: tuple(found) for index, found in keys.items()}
+        self.tables = frozenset(tables)
+
+    def meets(self, reads: Iterable[Read]) -> bool:
+        """Whether anything that was read may be other than before."""
+        for table, index, lower, upper in reads:
+            if table in self.tables:
+                return True
+            for key in self.keys.get((table, index), ()):
+                if key >= lower and (upper is None or key < upper):
+                    return True
+        return False
+
+    def encode(self) -> bytes:
+        """The form in the commit log (msgpack). Too many keys become the names of their tables."""
+        if sum(len(key) for found in self.keys.values() for key in found) > WHOLE_TABLE_BYTES:
+            return msgspec.msgpack.encode(([], sorted(self.tables | {table for table, _ in self.keys})))
+        return msgspec.msgpack.encode(([(*index, found) for index, found in self.keys.items()], sorted(self.tables)))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Touched:
+        """The inverse of `encode`."""
+        if not encoded:
+            return cls({})
+        keys, tables = msgspec.msgpack.decode(encoded, type=tuple[list[tuple[int, int, list[bytes]]], list[int]])
+        return cls({(table, index): found for table, index, found in keys}, tables)
+
+
+class ReadIndex(Generic[ReaderT]):
+    """Finds the readers that a commit touches, at a cost that follows the commit and not the number of readers.
+
+    A range that is one field-boundary prefix (every equality look-up) is found by hashing the prefixes of a touched key; any
+    other in a tree of intervals. Not safe for several threads: the caller holds a lock.
+    """
+
+    def __init__(self) -> None:
+        self._by_prefix: dict[IndexName, dict[bytes, set[ReaderT]]] = {}
+        self._by_range: dict[IndexName, IntervalTree[ReaderT]] = {}
+        self._by_table: dict[int, dict[ReaderT, int]] = {}
+
+    def add(self, reader: ReaderT, reads: Iterable[Read]) -> None:
+        """Let this reader be found by what it read."""
+        for table, index, lower, upper in reads:
+            name = (table, index)
+            if is_prefix_range(lower, upper):
+                self._by_prefix.setdefault(name, {}).setdefault(lower, set()).add(reader)
+            else:
+                self._by_range.setdefault(name, IntervalTree()).add(lower, upper, reader)
+            readers = self._by_table.setdefault(table, {})
+            readers[reader] = readers.get(reader, 0) + 1
+
+    def remove(self, reader: ReaderT, reads: Iterable[Read]) -> None:
+        """Forget a reader; `reads` as they were when it was added."""
+        for table, index, lower, upper in reads:
+            name = (table, index)
+            if is_prefix_range(lower, upper):
+                self._remove_prefix(name, lower, reader)
+            elif tree := self._by_range.get(name):
+                tree.remove(lower, upper, reader)
+                if not tree:
+                    del self._by_range[name]
+            self._remove_from_table(table, reader)
+
+    def touched_by(self, touched: Touched) -> set[ReaderT]:
+        """The readers of which something was touched."""
+        found: set[ReaderT] = set()
+        for table in touched.tables:
+            found.update(self._by_table.get(table, ()))
+        for name, keys in touched.keys.items():
+            if prefixes := self._by_prefix.get(name):
+                for key in keys:
+                    for end in part_ends(key):
+                        if readers := prefixes.get(key[:end]):
+                            found |= readers
+            if tree := self._by_range.get(name):
+                for key in keys:
+                    found.update(tree.containing(key))
+        return found
+
+    def _remove_prefix(self, name: IndexName, prefix: bytes, reader: ReaderT) -> None:
+        prefixes = self._by_prefix.get(name, {})
+        readers = prefixes.get(prefix)
+        if readers is None:
+            return
+        readers.discard(reader)
+        if not readers:
+            del prefixes[prefix]
+            if not prefixes:
+                del self._by_prefix[name]
+
+    def _remove_from_table(self, table: int, reader: ReaderT) -> None:
+        readers = self._by_table.get(table, {})
+        if (count := readers.get(reader)) is None:
+            return
+        if count > 1:
+            readers[reader] = count - 1
+            return
+        del readers[reader]
+        if not readers:
+            del self._by_table[table]
+
+
+def part_ends(key: bytes) -> Iterator[int]:
+    """Where the parts of a full key end, outermost parts only: the boundaries between fields, and the end of the key."""
+    at, end = 0, len(key)
+    while at < end:
+        at = _part_end(key, at)
+        yield min(at, end)
+        if end - at == 16:  # the bare id behind the creation time is no tagged part
+            yield end
+            return
+
+
+def _part_end(key: bytes, at: int) -> int:
+    """Where the part that begins at `at` ends. The tags and forms are those of `camber.values.key_of`."""
+    depth = 0
+    while True:
+        tag = key[at]
+        at += 1
+        if tag == 0x00:
+            depth -= 1
+        elif tag in (0x03, 0x04):
+            at += 8
+        elif tag in (0x07, 0x08):
+            at = _text_end(key, at)
+        elif tag in (0x09, 0x0A):
+            depth += 1
+        elif tag == 0x01 and depth:  # before each name in an object; on its own it is a missing field
+            at = _text_end(key, at)
+            continue
+        if depth == 0:
+            return at
+
+
+def _text_end(key: bytes, at: int) -> int:
+    while True:
+        at = key.index(0, at) + 1
+        if at >= len(key) or key[at] != 0xFF:
+            return at
+        at += 1
+
+
+class _Node(Generic[ReaderT]):
+    __slots__ = ("farthest", "left", "lower", "priority", "readers", "right", "upper")
+
+    def __init__(self, lower: bytes, upper: bytes | None, priority: float) -> None:
+        self.lower, self.upper, self.priority = lower, upper, priority
+        self.farthest = upper
+        self.readers: set[ReaderT] = set()
+        self.left: _Node[ReaderT] | None = None
+        self.right: _Node[ReaderT] | None = None
+
+
+class IntervalTree(Generic[ReaderT]):
+    """Intervals of keys and who read them: a treap ordered by interval in which each node knows the farthest end below it."""
+
+    def __init__(self) -> None:
+        self._root: _Node[ReaderT] | None = None
+        self._nodes: dict[tuple[bytes, bytes | None], _Node[ReaderT]] = {}
+        self._priorities = random.Random(0)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def add(self, lower: bytes, upper: bytes | None, reader: ReaderT) -> None:
+        """Add a reader of `lower <= key < upper`."""
+        node = self._nodes.get((lower, upper))
+        if node is None:
+            node = self._nodes[lower, upper] = _Node(lower, upper, self._priorities.random())
+            self._root = _merge(*self._around(node))
+        node.readers.add(reader)
+
+    def remove(self, lower: bytes, upper: bytes | None, reader: ReaderT) -> None:
+        """Forget a reader of this interval."""
+        node = self._nodes.get((lower, upper))
+        if node is None:
+            return
+        node.readers.discard(reader)
+        if not node.readers:
+            del self._nodes[lower, upper]
+            self._root = _without(self._root, node)
+
+    def containing(self, key: bytes) -> Iterator[ReaderT]:
+        """The readers of all intervals in which the key lies."""
+        waiting = [self._root]
+        while waiting:
+            node = waiting.pop()
+            if node is None or (node.farthest is not None and node.farthest <= key):
+                continue
+            waiting.append(node.left)
+            if node.lower <= key:
+                if node.upper is None or key < node.upper:
+                    yield from node.readers
+                waiting.append(node.right)
+
+    def _around(self, node: _Node[ReaderT]) -> tuple[_Node[ReaderT] | None, _Node[ReaderT] | None]:
+        before, after = _split(self._root, node)
+        return _merge(before, node), after
+
+
+def _order(node: _Node[ReaderT]) -> tuple[bytes, bool, bytes]:
+    return node.lower, node.upper is None, node.upper or b""
+
+
+def _renew(node: _Node[ReaderT]) -> _Node[ReaderT]:
+    farthest = node.upper
+    for child in (node.left, node.right):
+        if child is not None and farthest is not None:
+            farthest = None if child.farthest is None else max(farthest, child.farthest)
+    node.farthest = farthest
+    return node
+
+
+def _split(root: _Node[ReaderT] | None, pivot: _Node[ReaderT]) -> tuple[_Node[ReaderT] | None, _Node[ReaderT] | None]:
+    if root is None:
+        return None, None
+    if _order(root) < _order(pivot):
+        root.right, after = _split(root.right, pivot)
+        return _renew(root), after
+    before, root.left = _split(root.left, pivot)
+    return before, _renew(root)
+
+
+def _merge(before: _Node[ReaderT] | None, after: _Node[ReaderT] | None) -> _Node[ReaderT] | None:
+    if before is None or after is None:
+        return before or after
+    if before.priority > after.priority:
+        before.right = _merge(before.right, after)
+        return _renew(before)
+    after.left = _merge(before, after.left)
+    return _renew(after)
+
+
+def _without(root: _Node[ReaderT] | None, gone: _Node[ReaderT]) -> _Node[ReaderT] | None:
+    if root is None:
+        return None
+    if root is gone:
+        return _merge(root.left, root.right)
+    if _order(gone) < _order(root):
+        root.left = _without(root.left, gone)
+    else:
+        root.right = _without(root.right, gone)
+    return _renew(root)

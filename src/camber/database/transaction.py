@@ -1,0 +1,578 @@
+"""One run's view of the database: reads with their read set, and writes that stay in memory until the group commits.
+
+A query has a transaction without an overlay and can't write. A mutation's transaction lies over its group's overlay; its
+sub-transactions are marks in that overlay's journal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from itertools import islice
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol
+
+from camber.clock import Entropy
+from camber.database.catalog import CREATION_TIME, Catalog, IndexInfo, TableInfo
+from camber.database.limits import (
+    Limits,
+    Usage,
+    too_many_bytes_read,
+    too_many_bytes_written,
+    too_many_documents_read,
+    too_many_documents_written,
+    too_many_ranges_read,
+)
+from camber.database.overlay import Overlay, StoredDocument, id_key
+from camber.database.ranges import after_prefix, equal_range
+from camber.database.reads import Read
+from camber.errors import (
+    DatabaseUsageError,
+    NonexistentDocumentError,
+    UniqueIndexError,
+)
+from camber.storage import BY_ID, Row, Snapshot, Timestamp
+from camber.values import (
+    AFTER_KEY,
+    UNSET,
+    decode_document,
+    decode_id,
+    encode_document,
+    encode_id,
+    key_of,
+    new_internal_id,
+    normalize,
+)
+
+_BATCH = 64
+_FEW = 32
+_MOST_KEPT = 1024
+
+LookUp = tuple[int, int, bytes, bytes | None, bool, int]
+"""Table, index, bounds, direction and limit of a look-up on a snapshot."""
+
+
+class TableMissing(Exception):
+    """A write needs a table that does not exist yet; the committer creates it and runs the mutation again."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class CreationTimes:
+    """Creation times of one server: each is larger than all before it, also when the clock stands still or goes back."""
+
+    def __init__(self, last_ms: float = 0.0) -> None:
+        self.last_ms = last_ms
+
+    def next(self, now_ms: float) -> float:
+        """`now_ms`, or the next double after the last one given."""
+        self.last_ms = max(now_ms, math.nextafter(self.last_ms, math.inf))
+        return self.last_ms
+
+
+class Mark(NamedTuple):
+    """A point in a transaction to which it can be rolled back."""
+
+    written: int
+    attempts: int
+
+
+class Attempt(Protocol):
+    """Something that counts although its transaction is rolled back: an attempt under a rate limit."""
+
+    def count(self, transaction: Transaction) -> object:
+        """Count it, and note it in `transaction.attempts`."""
+        ...
+
+
+class Transaction:
+    """Reads and, over an overlay, writes. Every method raises what `refuse` was given, once it was."""
+
+    __slots__ = (
+        "_creation_times",
+        "_entropy",
+        "_refusal",
+        "attempts",
+        "catalog",
+        "kept",
+        "limits",
+        "now_ms",
+        "overlay",
+        "reads",
+        "snapshot",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        catalog: Catalog,
+        *,
+        limits: Limits,
+        now_ms: float,
+        overlay: Overlay | None = None,
+        creation_times: CreationTimes | None = None,
+        entropy: Entropy | None = None,
+        kept: dict[LookUp, list[Row]] | None = None,
+    ) -> None:
+        self.snapshot, self.catalog, self.limits, self.now_ms, self.overlay = snapshot, catalog, limits, now_ms, overlay
+        self.usage = Usage()
+        self.kept = kept
+        self.reads: list[Read] = []
+        self.attempts: list[Attempt] = []
+        self._creation_times, self._entropy = creation_times, entropy
+        self._refusal: Exception | None = None
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """Of the snapshot below."""
+        return self.snapshot.timestamp
+
+    def refuse(self, error: Exception) -> None:
+        """From now on every call raises this: the run is over, or was given up. Safe from another thread."""
+        self._refusal = error
+
+    # Reading
+
+    def get(self, table: TableInfo, id: str) -> dict[str, Any] | None:
+        """The document as a fresh dict, or None."""
+        self._check_open()
+        key = id_key(id)
+        self._note_range(Read(table.number, BY_ID, key, after_prefix(key)))
+        found = self._find(table.number, id)
+        if found is None:
+            return None
+        self._count_read(len(found[1]))
+        return _document(id, *found)
+
+    def read(
+        self,
+        table: TableInfo,
+        index: IndexInfo,
+        lower: bytes,
+        upper: bytes | None,
+        *,
+        descending: bool = False,
+        limit: int | None = None,
+        keep: Callable[[dict[str, Any]], bool] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The first `limit` documents of a range that `keep` lets through (all without a limit), as fresh dicts."""
+        if keep is None and limit is not None and limit <= _FEW:
+            return self._read_few(table, index, lower, upper, descending=descending, limit=limit)
+        found = self.scan(
+            table, index, lower, upper, descending=descending, at_most=None if keep else limit, steady=False
+        )
+        documents: list[dict[str, Any]] = []
+        for _, document in found:
+            if keep is None or keep(document):
+                documents.append(document)
+                if len(documents) == limit:
+                    break
+        found.close()
+        return documents
+
+    def scan(
+        self,
+        table: TableInfo,
+        index: IndexInfo,
+        lower: bytes,
+        upper: bytes | None,
+        *,
+        descending: bool = False,
+        at_most: int | None = None,
+        steady: bool = True,
+    ) -> Generator[tuple[bytes, dict[str, Any]], None, None]:
+        """Keys and documents of a range, in its order, one at a time; `at_most` rows of it will be wanted.
+
+        What was read is the part of the range up to the last row that was taken, or all of it if the rows came to an end.
+        `steady` says that the caller may write while it reads: it sees the documents as they were when the scan began.
+        """
+        self._check_open()
+        place = self._note_range(Read(table.number, index.number, lower, upper))
+        last: bytes | None = None
+        ended = False
+        try:
+            for row in self._rows(table, index, lower, upper, descending=descending, limit=at_most, steady=steady):
+                self._check_open()
+                last = row.key or id_key(row.id)
+                self._count_read(len(row.document))
+                yield last, _document(row.id, row.creation_time, row.document)
+            ended = True
+        finally:
+            if last is not None and not ended:
+                narrowed = (last, upper) if descending else (lower, after_prefix(last))
+                self.reads[place] = Read(table.number, index.number, *narrowed)
+
+    def count(self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None) -> int:
+        """How many documents the range holds: one range and no documents of the limits."""
+        self._check_open()
+        self._note_range(Read(table.number, index.number, lower, upper))
+        started = perf_counter()
+        count = self.snapshot.count(table.number, index.number, lower, upper)
+        if self.overlay is not None and (written := self.overlay.of_table(table.number)):
+            count += len(self.overlay.entries(table.number, index.position, lower, upper))
+            count -= sum(self._was_in_range(table, index, id, lower, upper) for id in written)
+        self.usage.database_seconds += perf_counter() - started
+        return count
+
+    # Writing
+
+    def insert(self, table: TableInfo, value: Mapping[str, Any]) -> str:
+        """Store a new document and return its id."""
+        overlay = self._writable()
+        if "_id" in value or CREATION_TIME in value:
+            raise DatabaseUsageError(
+                f"A new document in table {table.name} can't choose its `_id` or `_creationTime`; leave both out of the value."
+            )
+        fields, size = self._checked(table, value)
+        id, internal, creation_time = self._new(table)
+        keys, unique_keys = table.keys_of(fields, creation_time, internal, self.limits.max_key)
+        after = StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
+        self._check_unique(table, after)
+        self._count_write(size)
+        overlay.put(table.number, id, None, after)
+        return id
+
+    def replace(self, table: TableInfo, id: str, value: Mapping[str, Any], *, action: str = "Replace") -> None:
+        """Put another document in the place of the one with this id."""
+        overlay = self._writable()
+        found = self._found_for_write(table, id, action)
+        self._write_over(overlay, table, id, found, value)
+
+    def patch(self, table: TableInfo, id: str, value: Mapping[str, Any]) -> None:
+        """Merge these fields into the document; a field that is UNSET is removed."""
+        overlay = self._writable()
+        found = self._found_for_write(table, id, "Update")
+        merged: dict[str, Any] = decode_document(found[1])
+        for name, new in value.items():
+            if new is UNSET:
+                merged.pop(name, None)
+            else:
+                merged[name] = new
+        self._write_over(overlay, table, id, found, merged)
+
+    def delete(self, table: TableInfo, id: str) -> None:
+        """Remove the document with this id."""
+        overlay = self._writable()
+        creation_time, text = self._found_for_write(table, id, "Delete")
+        self._count_write(len(text))
+        before = self._stored(table, id, creation_time, decode_document(text))
+        overlay.put(table.number, id, before, None)
+
+    # Sub-transactions
+
+    def mark(self) -> Mark:
+        """Where a sub-transaction begins."""
+        return Mark(0 if self.overlay is None else self.overlay.mark(), len(self.attempts))
+
+    def rollback(self, mark: Mark) -> None:
+        """Take back what was written since the mark, and count once more the attempts counted since. What was read stays read."""
+        if self.overlay is None:
+            return
+        self.overlay.rollback(mark.written)
+        attempts = self.attempts[mark.attempts :]
+        del self.attempts[mark.attempts :]
+        for attempt in attempts:
+            attempt.count(self)
+
+    # Without counting against the limits, for what the engine itself keeps in system tables
+
+    def find_one(self, table: TableInfo, index: IndexInfo, values: Sequence[object]) -> dict[str, Any] | None:
+        """The first document with these values in the first fields of an index."""
+        lower, upper = equal_range(values)
+        self.reads.append(Read(table.number, index.number, lower, upper))
+        for row in self._few_rows(table, index, lower, upper, descending=False, limit=1):
+            return _document(row.id, row.creation_time, row.document)
+        return None
+
+    def keep(self, table: TableInfo, current: dict[str, Any] | None, fields: dict[str, Any]) -> None:
+        """Write a document of a system table: over the current one, or as a new one."""
+        overlay = self._writable()
+        if current is None:
+            id, _, creation_time = self._new(table)
+            before = None
+        else:
+            id, creation_time = current["_id"], current[CREATION_TIME]
+            before = self._stored(table, id, creation_time, _without_system_fields(id, creation_time, current))
+        overlay.put(table.number, id, before, self._stored(table, id, creation_time, fields))
+
+    def first_below(self, table: TableInfo, index: IndexInfo, end: float, at_most: int) -> list[dict[str, Any]]:
+        """Documents whose first indexed field is a number below `end`, smallest first."""
+        lower, upper = key_of(-math.inf), key_of(end)
+        rows = self._rows(table, index, lower, upper, descending=False, limit=at_most, steady=False)
+        return [_document(row.id, row.creation_time, row.document) for row in islice(rows, at_most)]
+
+    def drop(self, table: TableInfo, current: dict[str, Any]) -> None:
+        """Delete a document of a system table."""
+        id, creation_time = current["_id"], current[CREATION_TIME]
+        before = self._stored(table, id, creation_time, _without_system_fields(id, creation_time, current))
+        self._writable().put(table.number, id, before, None)
+
+    # Tables
+
+    def table(self, name: str) -> TableInfo | None:
+        """The table of this name, if there is one."""
+        found = self.catalog.by_name.get(name)
+        if found is None:
+            # Read like any other look-up that finds nothing: the result is stale once the table is created.
+            tables = self.catalog.by_name["_tables"]
+            self.reads.append(Read(tables.number, tables.index("by_name").number, *equal_range((name,))))
+        return found
+
+    def table_for_write(self, name: str) -> TableInfo:
+        """The table of this name; one that is missing is created on its first insert, as in Convex."""
+        found = self.catalog.by_name.get(name)
+        if found is None:
+            raise TableMissing(name)
+        return found
+
+    # The steps of the above
+
+    def _check_open(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _writable(self) -> Overlay:
+        self._check_open()
+        if self.overlay is None:
+            raise DatabaseUsageError("A query can't write. Declare the function with @mutation.")
+        return self.overlay
+
+    def _new(self, table: TableInfo) -> tuple[str, bytes, float]:
+        """A new document's id, its 16 internal bytes and its creation time."""
+        assert self._creation_times is not None, "only a transaction with an overlay writes"
+        assert self._entropy is not None
+        internal = new_internal_id(self.now_ms, self._entropy.random_bytes(14))
+        return encode_id(table.number, internal), internal, self._creation_times.next(self.now_ms)
+
+    def _find(self, table: int, id: str) -> tuple[float, str] | None:
+        if self.overlay is not None and (written := self.overlay.of_table(table)) and id in written:
+            document = written[id]
+            return None if document is None else (document.creation_time, document.text)
+        started = perf_counter()
+        row = self.snapshot.get(table, id)
+        self.usage.database_seconds += perf_counter() - started
+        return None if row is None else (row.creation_time, row.document)
+
+    def _found_for_write(self, table: TableInfo, id: str, action: str) -> tuple[float, str]:
+        key = id_key(id)
+        self._note_range(Read(table.number, BY_ID, key, after_prefix(key)))
+        found = self._find(table.number, id)
+        if found is None:
+            raise NonexistentDocumentError(action=action, id=id)
+        return found
+
+    def _write_over(
+        self, overlay: Overlay, table: TableInfo, id: str, found: tuple[float, str], value: Mapping[str, Any]
+    ) -> None:
+        creation_time, old_text = found
+        fields, size = self._checked(table, _without_system_fields(id, creation_time, value))
+        after = self._stored(table, id, creation_time, fields)
+        if after.text == old_text:
+            return
+        before = self._stored(table, id, creation_time, decode_document(old_text))
+        if after.unique_keys != before.unique_keys:
+            self._check_unique(table, after)
+        self._count_write(size)
+        overlay.put(table.number, id, before, after)
+
+    def _checked(self, table: TableInfo, value: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        return table.definition.prepare(value, self.catalog)
+
+    def _stored(self, table: TableInfo, id: str, creation_time: float, fields: Mapping[str, Any]) -> StoredDocument:
+        keys, unique_keys = table.keys_of(fields, creation_time, decode_id(id)[1], self.limits.max_key)
+        return StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
+
+    def _check_unique(self, table: TableInfo, document: StoredDocument) -> None:
+        for index, key in zip(table.unique_indexes, document.unique_keys, strict=True):
+            if key is None:
+                continue
+            upper = key + AFTER_KEY
+            self._note_range(Read(table.number, index.number, key, upper))
+            for row in self._few_rows(table, index, key, upper, descending=False, limit=2):
+                if row.id != document.id:
+                    raise UniqueIndexError(table=table.name, index=index.name)
+
+    def _rows(
+        self,
+        table: TableInfo,
+        index: IndexInfo,
+        lower: bytes,
+        upper: bytes | None,
+        *,
+        descending: bool,
+        limit: int | None,
+        steady: bool,
+    ) -> Iterator[Row]:
+        """Rows of a range: the snapshot's, merged with what the overlay has."""
+        written = None if self.overlay is None else self.overlay.of_table(table.number)
+        if not written or self.overlay is None:
+            return self._stored_rows(table, index, lower, upper, descending=descending, limit=limit)
+        entries = self.overlay.entries(table.number, index.position, lower, upper)
+        # Rows that are written to while a steady scan goes on must not vanish from it: it looks at the ids written until now.
+        hidden: Collection[str] = frozenset(written) if steady else written
+        more = None if limit is None else limit + self.overlay.hidden(table.number)
+        stored = self._stored_rows(table, index, lower, upper, descending=descending, limit=more)
+        visible = (row for row in stored if row.id not in hidden)
+        if not entries:
+            return visible
+        if descending:
+            entries.reverse()
+        return _merged(visible, [_row(key, written[id]) for key, id in entries], descending=descending)
+
+    def _read_few(
+        self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None, *, descending: bool, limit: int
+    ) -> list[dict[str, Any]]:
+        """What `read` gives, for a handful of documents: no generators, which cost more than the look-up."""
+        self._check_open()
+        place = self._note_range(Read(table.number, index.number, lower, upper))
+        if limit == 0:
+            return []
+        rows = self._few_rows(table, index, lower, upper, descending=descending, limit=limit)
+        documents: list[dict[str, Any]] = []
+        for row in rows:
+            self._count_read(len(row.document))
+            documents.append(_document(row.id, row.creation_time, row.document))
+        if len(rows) == limit:
+            last = rows[-1].key or id_key(rows[-1].id)
+            narrowed = (last, upper) if descending else (lower, after_prefix(last))
+            self.reads[place] = Read(table.number, index.number, *narrowed)
+        return documents
+
+    def _few_rows(
+        self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None, *, descending: bool, limit: int
+    ) -> list[Row]:
+        """The first `limit` rows of a range, the overlay's among them."""
+        overlay = self.overlay
+        written = None if overlay is None else overlay.of_table(table.number)
+        if not written or overlay is None:
+            return self._few_stored(table, index, lower, upper, descending, limit)
+        stored = self._few_stored(table, index, lower, upper, descending, limit + overlay.hidden(table.number))
+        visible = [row for row in stored if row.id not in written]
+        entries = overlay.entries(table.number, index.position, lower, upper)
+        if entries:
+            own = [_row(key, written[id]) for key, id in (entries[-limit:] if descending else entries[:limit])]
+            visible = sorted(visible + own, key=_key_of_row, reverse=descending)
+        return visible[:limit]
+
+    def _few_stored(
+        self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None, descending: bool, limit: int
+    ) -> list[Row]:
+        """Rows of the snapshot. In a group the same look-ups come again and again (who is asking, is it taken): they are kept."""
+        asked = (table.number, index.number, lower, upper, descending, limit)
+        if self.kept is not None and (known := self.kept.get(asked)) is not None:
+            return known
+        started = perf_counter()
+        rows = list(self.snapshot.scan(table.number, index.number, lower, upper, descending=descending, limit=limit))
+        self.usage.database_seconds += perf_counter() - started
+        if self.kept is not None and len(self.kept) < _MOST_KEPT and len(rows) <= 2:
+            self.kept[asked] = rows
+        return rows
+
+    def _stored_rows(
+        self,
+        table: TableInfo,
+        index: IndexInfo,
+        lower: bytes,
+        upper: bytes | None,
+        *,
+        descending: bool,
+        limit: int | None,
+    ) -> Iterator[Row]:
+        usage = self.usage
+        started = perf_counter()
+        rows = self.snapshot.scan(table.number, index.number, lower, upper, descending=descending, limit=limit)
+        while True:
+            batch = list(islice(rows, _BATCH))
+            usage.database_seconds += perf_counter() - started
+            yield from batch
+            if len(batch) < _BATCH:
+                return
+            started = perf_counter()
+
+    def _was_in_range(self, table: TableInfo, index: IndexInfo, id: str, lower: bytes, upper: bytes | None) -> bool:
+        """Whether the snapshot, without the overlay, has this document in the range."""
+        row = self.snapshot.get(table.number, id)
+        if row is None:
+            return False
+        if index.number == BY_ID:
+            key = id_key(id)
+        else:
+            fields = decode_document(row.document)
+            key = self._stored(table, id, row.creation_time, fields).keys[index.position]
+        return key >= lower and (upper is None or key < upper)
+
+    def _note_range(self, read: Read) -> int:
+        reads, limits, usage = self.reads, self.limits, self.usage
+        usage.ranges_read += 1
+        if usage.ranges_read > limits.ranges_read:
+            raise too_many_ranges_read(limits)
+        reads.append(read)
+        return len(reads) - 1
+
+    def _count_read(self, size: int) -> None:
+        limits, usage = self.limits, self.usage
+        usage.documents_read += 1
+        usage.bytes_read += size
+        if usage.documents_read > limits.documents_read:
+            raise too_many_documents_read(limits)
+        if usage.bytes_read > limits.bytes_read:
+            raise too_many_bytes_read(limits)
+
+    def _count_write(self, size: int) -> None:
+        limits, usage = self.limits, self.usage
+        usage.documents_written += 1
+        usage.bytes_written += size
+        if usage.documents_written > limits.documents_written:
+            raise too_many_documents_written(limits)
+        if usage.bytes_written > limits.bytes_written:
+            raise too_many_bytes_written(limits)
+
+
+def _document(id: str, creation_time: float, text: str) -> dict[str, Any]:
+    document: dict[str, Any] = decode_document(text)
+    document["_id"] = id
+    document[CREATION_TIME] = creation_time
+    return document
+
+
+def _without_system_fields(id: str, creation_time: float, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The value without `_id` and `_creationTime`, which may be given if they are what they were."""
+    if "_id" not in value and CREATION_TIME not in value:
+        return value
+    fields = dict(value)
+    if fields.pop("_id", id) != id:
+        raise DatabaseUsageError(f"Provided document ID {id} doesn't match '_id' field {value['_id']!r}")
+    given = fields.pop(CREATION_TIME, creation_time)
+    if normalize(given) != creation_time:
+        raise DatabaseUsageError(
+            f"Provided creation time {creation_time} doesn't match '_creationTime' field {given!r}"
+        )
+    return fields
+
+
+def _key_of_row(row: Row) -> bytes:
+    return row.key or id_key(row.id)
+
+
+def _row(key: bytes, document: StoredDocument | None) -> Row:
+    assert document is not None
+    return Row(document.id, document.creation_time, document.text, key)
+
+
+def _merged(stored: Iterator[Row], written: list[Row], *, descending: bool) -> Iterator[Row]:
+    """Two sequences of rows in index order as one; keys never repeat."""
+    before: Callable[[bytes, bytes], bool] = (lambda a, b: a > b) if descending else (lambda a, b: a < b)
+    waiting = iter(written)
+    mine = next(waiting, None)
+    for row in stored:
+        key = row.key or id_key(row.id)
+        while mine is not None and before(mine.key, key):
+            yield mine
+            mine = next(waiting, None)
+        yield row
+    if mine is not None:
+        yield mine
+        yield from waiting

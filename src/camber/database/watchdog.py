@@ -1,0 +1,193 @@
+"""Time limits for code that runs in threads: first an exception is raised in the thread, then the thread is given up.
+
+A thread can't be ended from outside in Python. One that ignores the exception (it sleeps, or catches everything) is abandoned:
+its owner is told, goes on with another thread, and makes sure that what the old one still does has no effect.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from camber.errors import FunctionTimeoutError
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 0.25
+"""How long after the exception a thread may take to come back."""
+
+_PERIOD_SECONDS = 0.02
+_IDLE_ROUNDS = 50
+
+
+class Interrupted(BaseException):
+    """Raised in a thread whose function ran out of time; no `except Exception` catches it."""
+
+
+class Abandoned(BaseException):
+    """Raised in a thread that comes back after it was given up: it ends without doing anything more."""
+
+
+class DatabaseTime(Protocol):
+    """Tells how much of a run was spent waiting for the database, which is not the function's own time."""
+
+    database_seconds: float
+
+
+class Slot:
+    """One thread whose functions are limited in time; used by that thread alone, except where said."""
+
+    def __init__(self, watchdog: Watchdog, on_abandon: Callable[[], None]) -> None:
+        self._watchdog, self._on_abandon = watchdog, on_abandon
+        self._thread_id = threading.get_ident()
+        self._lock = threading.Lock()
+        self._run = 0
+        self._runs = 0
+        self._striking = False
+        self._struck = False
+        self._abandoned = False
+        self._seconds, self._started = 0.0, 0.0
+        self._usage: DatabaseTime | None = None
+
+    def run(self, function: Callable[[], T], seconds: float, usage: DatabaseTime) -> T:
+        """Call the function. Raises FunctionTimeoutError if it ran out of time, Abandoned if it came back too late for that."""
+        try:
+            try:
+                self._begin(seconds, usage)
+                result = function()
+            finally:
+                self._end()
+        except Interrupted:
+            self._end()
+            raise timed_out(seconds) from None
+        if self._struck:  # the function caught the interruption and went on
+            raise timed_out(seconds)
+        return result
+
+    def time_is_up(self) -> bool:
+        """Whether the latest run was interrupted."""
+        return self._struck
+
+    def _begin(self, seconds: float, usage: DatabaseTime) -> None:
+        self._seconds = float("inf") if _debugger_attached() else seconds
+        self._usage, self._struck = usage, False
+        self._started = time.perf_counter()
+        self._runs += 1
+        self._run = self._runs
+        self._watchdog.wake()
+
+    def _end(self) -> None:
+        """After this no interruption of the run can arrive any more. Twice does no harm."""
+        self._run = 0
+        while self._striking:
+            time.sleep(0)
+        if self._struck:
+            _raise_in_thread(self._thread_id, None)
+        with self._lock:
+            if self._abandoned:
+                raise Abandoned
+
+    # Called by the watchdog's thread
+
+    def check(self, now: float) -> bool:
+        """Interrupt or abandon the run if its time is over; False if nothing runs."""
+        run, usage = self._run, self._usage
+        if not run or usage is None or self._abandoned:
+            return False
+        over = now - self._started - usage.database_seconds - self._seconds
+        if over > 0 and not self._struck:
+            self._strike(run)
+        elif over > GRACE_SECONDS and self._struck:
+            self._abandon(run)
+        return True
+
+    def _strike(self, run: int) -> None:
+        # The thread waits in _end while this goes on, so the exception can't hit what it does afterwards.
+        self._striking = True
+        try:
+            if self._run == run:
+                self._struck = True
+                _raise_in_thread(self._thread_id, Interrupted)
+        finally:
+            self._striking = False
+
+    def _abandon(self, run: int) -> None:
+        with self._lock:
+            if self._run != run:
+                return
+            self._abandoned = True
+        self._on_abandon()
+
+
+class Watchdog:
+    """Looks after the slots of one server from a thread of its own, which sleeps while nothing runs."""
+
+    def __init__(self) -> None:
+        self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._work = threading.Event()
+        self._asleep = True
+        self._closed = False
+        self._patrols: list[Callable[[], bool]] = []
+        self._thread = threading.Thread(target=self._watch, name="camber-watchdog", daemon=True)
+        self._thread.start()
+
+    def slot(self, on_abandon: Callable[[], None]) -> Slot:
+        """A slot for the calling thread; `on_abandon` is called on the watchdog's thread."""
+        slot = Slot(self, on_abandon)
+        with self._lock:
+            self._slots.add(slot)
+        return slot
+
+    def on_patrol(self, patrol: Callable[[], bool]) -> None:
+        """Call this on each round; it tells whether there is reason for another."""
+        self._patrols.append(patrol)
+
+    def wake(self) -> None:
+        """Something runs."""
+        if self._asleep:
+            self._work.set()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._work.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        idle = 0
+        while not self._closed:
+            with self._lock:
+                slots = list(self._slots)
+            now = time.perf_counter()
+            busy = [slot.check(now) for slot in slots] + [patrol() for patrol in self._patrols]
+            del slots
+            idle = 0 if any(busy) else idle + 1
+            if idle < _IDLE_ROUNDS:
+                time.sleep(_PERIOD_SECONDS)
+                continue
+            self._asleep = True
+            self._work.wait(timeout=1.0)
+            self._work.clear()
+            self._asleep = False
+            idle = 0
+
+
+def timed_out(seconds: float) -> FunctionTimeoutError:
+    """The error of a function that ran out of time."""
+    return FunctionTimeoutError(f"Function execution timed out (maximum duration: {seconds:g}s)")
+
+
+def _debugger_attached() -> bool:
+    return sys.gettrace() is not None
+
+
+def _raise_in_thread(thread_id: int, exception: type[BaseException] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread_id), ctypes.py_object(exception) if exception else None
+    )

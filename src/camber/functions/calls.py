@@ -1,0 +1,235 @@
+"""One call of a query, mutation or action, from its arguments to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from camber.database import RequestKey, Transaction, remember, remembered
+from camber.database.held_snapshots import HeldSnapshot
+from camber.errors import FunctionError, RequestError, StorageError
+from camber.functions.contexts import ActionCtx
+from camber.functions.logs import RunLog
+from camber.functions.outcomes import Done, Outcome
+from camber.functions.registration import RegisteredFunction
+from camber.functions.running import FunctionRun, RunOutcome, arguments_of_call, find_called
+from camber.identity import OPERATOR, Caller
+from camber.storage import Snapshot, Timestamp
+from camber.values import decode_value, encode_value, normalize, parse_json, size_of
+
+if TYPE_CHECKING:
+    from camber.functions.runner import Runner
+
+Function = RegisteredFunction[..., Any]
+
+
+class Call:
+    """A function with its arguments, who calls it, and who is told how it ended."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        function: Function,
+        path: str,
+        arguments: Mapping[str, Any],
+        caller: Caller,
+        request_id: str,
+        done: Done,
+    ) -> None:
+        self.runner, self.function, self.path, self.arguments = runner, function, path, arguments
+        self.caller, self.request_id, self.done = caller, request_id, done
+
+    def run_on(self, transaction: Transaction) -> RunOutcome:
+        """Run a query or mutation on this transaction."""
+        runner = self.runner
+        run = FunctionRun(transaction, runner.functions, self.caller, runner.database.cursors, runner.entropy)
+        outcome = run.run(self.function, self.arguments, result_bytes=runner.settings.result_bytes)
+        if runner.on_run is not None:
+            runner.on_run(transaction.usage)
+        return outcome
+
+
+class QueryCall(Call):
+    """A query, with everybody who waits for the same; a `QueryJob`."""
+
+    def __init__(self, *call: Any, raw: tuple[str, bytes] | None) -> None:
+        super().__init__(*call)
+        self.raw = raw
+        self.canonical_args = encode_value(dict(self.arguments))
+        self.key = (self.path, self.canonical_args)
+        self.version = self.runner.version
+        self.held: HeldSnapshot | None = None
+        self.seconds = self.runner.settings.query_seconds
+        self._run = RunOutcome()
+        self._lock = threading.Lock()
+        self._started = False
+        self._joined: list[QueryCall] = []
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot it must run on; None for the latest state."""
+        return None if self.held is None else self.held.snapshot
+
+    def join(self, other: QueryCall) -> bool:
+        """Let another call have this one's result; False if this has started: its snapshot may be older than the other call."""
+        with self._lock:
+            if self._started:
+                return False
+            self._joined.append(other)
+            return True
+
+    def run(self, transaction: Transaction) -> None:
+        """Run it, and keep how it went."""
+        with self._lock:
+            self._started = True
+        self.runner.is_running(self)
+        if self.held is None:
+            self._run = self.run_on(transaction)
+            return
+        waiting = time.perf_counter()
+        with self.held.lock:
+            transaction.usage.database_seconds += time.perf_counter() - waiting
+            self._run = self.run_on(transaction)
+
+    def finish(self, transaction: Transaction | None, error: Exception | None) -> None:
+        """Tell all who wait; keep the result for those to come."""
+        runner = self.runner
+        runner.is_running(self)
+        if isinstance(error, StorageError):
+            for call in (self, *self._joined):
+                call.done(error)
+            return
+        run = self._run if error is None else failed(error)
+        answer = runner.outcome(run, 0 if transaction is None else transaction.timestamp, self.request_id)
+        if transaction is not None and run.error is None and self.held is None:
+            runner.keep(self, run, transaction, answer)
+        self.done(answer)
+        for other in self._joined:
+            if run.read_identity and other.caller != self.caller:
+                runner.start_again(other)
+            else:
+                other.done(answer)
+
+
+class MutationCall(Call):
+    """A mutation; a `database.Mutation`. With a request key it runs once, however often it is asked for."""
+
+    def __init__(self, *call: Any, request: RequestKey | None = None) -> None:
+        super().__init__(*call)
+        self._request = request
+        self.seconds = self.runner.settings.mutation_seconds
+        self._run = RunOutcome()
+
+    def run(self, transaction: Transaction) -> None:
+        """Run it; what it raised is raised, so that its writes are rolled back."""
+        if self._request is not None and (earlier := remembered(transaction, self._request)) is not None:
+            self._run = RunOutcome()
+            self._run.value, self._run.log_lines = earlier.result or b"null", earlier.log_lines
+            return
+        self._run = self.run_on(transaction)
+        if self._run.error is not None:
+            raise self._run.error
+        if self._request is not None:
+            remember(transaction, self._request, self._run.value or b"null", self._run.log_lines)
+
+    def settle(self, timestamp: Timestamp | None, error: Exception | None) -> None:
+        """Tell how it ended."""
+        if isinstance(error, (StorageError, RequestError)):
+            self.done(error)
+            return
+        if error is not None and self._run.error is not error:
+            self._run = failed(error)
+        self.done(self.runner.outcome(self._run, timestamp or 0, self.request_id))
+
+
+class ActionCall(Call):
+    """An action, and the `ActionRun` behind its context."""
+
+    def __init__(self, *call: Any) -> None:
+        super().__init__(*call)
+        self.log = RunLog()
+
+    async def run(self) -> None:
+        """Run it to its end and tell."""
+        outcome = RunOutcome()
+        function, settings = self.function, self.runner.settings
+        limit = asyncio.timeout(settings.action_seconds)
+        try:
+            catalog = self.runner.database.catalog
+            given = function.checked_args(self.arguments, catalog)
+            async with limit:
+                result = await function(ActionCtx(self), **given)
+            value = function.checked_result(result, catalog)
+            if size_of(value) > settings.result_bytes:
+                raise FunctionError(f"The result of {self.path} is larger than {settings.result_bytes} bytes")
+            outcome.value = encode_value(value)
+        except TimeoutError as error:
+            spent = FunctionError(f"Function execution timed out (maximum duration: {settings.action_seconds:g}s)")
+            outcome.error = spent if limit.expired() else error
+        except Exception as error:  # noqa: BLE001  whatever a function raises is its outcome
+            outcome.error = error
+        except (SystemExit, GeneratorExit) as error:
+            outcome.error = FunctionError(f"{self.path} raised {type(error).__name__}")
+        outcome.log_lines = self.log.lines
+        self.done(self.runner.outcome(outcome, 0, self.request_id))
+
+    def refuse(self, error: Exception) -> None:
+        """Tell that it could not be run to its end."""
+        self.done(error)
+
+    def now_ms(self) -> float:
+        """The server's time."""
+        return self.runner.database.now_ms()
+
+    def random_bytes(self, count: int) -> bytes:
+        """From the server's source of randomness."""
+        return self.runner.entropy.random_bytes(count)
+
+    def environment(self, name: str) -> str | None:
+        """An environment variable as it is now."""
+        variable = self.runner.functions.find("_system/cli/queryEnvironmentVariables:get")
+        assert variable is not None
+        future = self._dispatch(variable, variable.path, {"name": name}, OPERATOR)
+        found = decode_value(parse_json(future.result().value or b"null"))
+        return str(found["value"]) if isinstance(found, dict) else None
+
+    def call(self, function: Any, kind: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Awaitable[Any]:
+        """A function called by the action, in a transaction of its own, for the same caller."""
+        target = find_called(self.runner.functions, function, kind)
+        arguments = normalize(arguments_of_call(function, target, args, kwargs))
+        assert isinstance(arguments, dict)
+        return self._result_of(target, self._dispatch(target, target.path or str(function), arguments, self.caller))
+
+    def _dispatch(self, target: Function, path: str, arguments: Mapping[str, Any], caller: Caller) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
+        self.runner.start(
+            target, path, arguments, caller, self.request_id, lambda result: settle_future(future, result)
+        )
+        return future
+
+    async def _result_of(self, target: Function, future: Future[Outcome]) -> Any:
+        outcome = await asyncio.wrap_future(future)
+        self.log.lines += outcome.log_lines
+        if outcome.exception is not None:
+            raise outcome.exception
+        value = decode_value(parse_json(outcome.value or b"null"))
+        return value if target.returns is None else target.returns.hand_over(value)
+
+
+def failed(error: Exception) -> RunOutcome:
+    """The outcome of a run that did not come to its end."""
+    outcome = RunOutcome()
+    outcome.error = error
+    return outcome
+
+
+def settle_future(future: Future[Outcome], result: Outcome | Exception) -> None:
+    """Give a waiting thread its answer."""
+    if isinstance(result, Outcome):
+        future.set_result(result)
+    else:
+        future.set_exception(result)

@@ -1,0 +1,76 @@
+"""What a function logs during one run, as the lines that clients print (protocol 5.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+MAX_LINES = 256
+MAX_LINE_BYTES = 32_768
+_TRUNCATED = " (truncated due to length)"
+
+
+class RunLog:
+    """`ctx.log`: each call is one line, its arguments shown as JavaScript's console would."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, *values: object) -> None:
+        """Log at the plain level, like `console.log`."""
+        self._add("LOG", values)
+
+    def debug(self, *values: object) -> None:
+        self._add("DEBUG", values)
+
+    def info(self, *values: object) -> None:
+        self._add("INFO", values)
+
+    def warn(self, *values: object) -> None:
+        self._add("WARN", values)
+
+    def error(self, *values: object) -> None:
+        self._add("ERROR", values)
+
+    def _add(self, level: str, values: tuple[object, ...]) -> None:
+        if len(self.lines) > MAX_LINES:
+            return
+        if len(self.lines) == MAX_LINES:
+            self.lines.append(f"[ERROR] 'Log overflow: this run logged more than {MAX_LINES} lines'")
+            return
+        text = " ".join(inspect(value) for value in values)
+        if len(text) > MAX_LINE_BYTES // 4 and len(text.encode()) > MAX_LINE_BYTES:
+            text = text.encode()[: MAX_LINE_BYTES - len(_TRUNCATED)].decode(errors="ignore") + _TRUNCATED
+        self.lines.append(f"[{level}] {text}")
+
+
+def inspect(value: object, depth: int = 0) -> str:
+    """The value as JavaScript's console shows it: text in single quotes, objects in braces."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            escaped = (
+                value.replace("\\", "\\\\")
+                .replace("'", "\\'")
+                .replace("\n", "\\n")
+                .replace("\r", "\\r")
+                .replace("\t", "\\t")
+            )
+            return f"'{escaped}'"
+        case float() if value.is_integer() and abs(value) < 1e21:
+            return str(int(value))
+        case Mapping() if depth < 4:
+            inner = ", ".join(f"{key}: {inspect(item, depth + 1)}" for key, item in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            return f"{{ {inner} }}" if inner else "{}"
+        case bytes():
+            return f"<{len(value)} bytes>"
+        case Sequence() if depth < 4:
+            return "[ " + ", ".join(inspect(item, depth + 1) for item in value) + " ]" if value else "[]"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        case Mapping() | Sequence():
+            return "…"
+        case _:
+            return str(value)

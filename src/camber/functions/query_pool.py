@@ -1,0 +1,206 @@
+"""Threads that run queries on snapshots: as few as get on with it, one more when a slow query is in the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from camber.database import Abandoned, Database, Transaction, timed_out
+from camber.errors import StorageError
+from camber.storage import Snapshot
+
+MAX_SNAPSHOT_SECONDS = 30.0
+_SLOW_SECONDS = 0.005
+
+
+class QueryJob(Protocol):
+    """A query that waits for a thread."""
+
+    seconds: float
+    """How long it may run."""
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """A snapshot that it must run on; None for the latest state."""
+        ...
+
+    def run(self, transaction: Transaction) -> None:
+        """Run it, and keep the outcome."""
+        ...
+
+    def finish(self, transaction: Transaction | None, error: Exception | None) -> None:
+        """It is over; the error is one of the engine, a timeout for example. Must be quick and must not raise."""
+        ...
+
+
+class QueryPool:
+    """Hands queries to threads. A slow one holds up nobody: after 5 ms without progress another thread takes what waits."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        threads: int,
+        finished: Callable[[], None],
+        on_abandoned: Callable[[], None],
+    ) -> None:
+        self._database, self._watchdog = database, database.watchdog
+        self._finished, self._on_abandoned = finished, on_abandoned
+        self._threads = threads
+        self._waiting: deque[QueryJob] = deque()
+        self._lock = threading.Condition()
+        self._awake = 0
+        self._alive = 0
+        self._sleeping = 0
+        self._progress = time.perf_counter()
+        self._closed = False
+        self._workers: set[threading.Thread] = set()
+        self._watchdog.on_patrol(self._patrol)
+
+    @property
+    def waiting(self) -> int:
+        """How many queries wait for a thread."""
+        return len(self._waiting)
+
+    def submit(self, job: QueryJob) -> None:
+        """Have it run; it is finished in every case."""
+        self._waiting.append(job)
+        if self._awake == 0:
+            self._wake_one()
+
+    def close(self) -> None:
+        """Run what waits, then end the threads."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+        for worker in list(self._workers):
+            worker.join()
+        while self._waiting:
+            self._waiting.popleft().finish(None, StorageError("The server is shutting down."))
+
+    def _wake_one(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if self._sleeping:
+                self._lock.notify()
+            elif self._alive < self._threads:
+                self._start()
+        self._watchdog.wake()
+
+    def _patrol(self) -> bool:
+        """Called every few ms while something runs: help if queries wait behind a slow one."""
+        if self._waiting and time.perf_counter() - self._progress > _SLOW_SECONDS:
+            self._wake_one()
+        return bool(self._awake)
+
+    def _start(self) -> None:
+        self._alive += 1
+        worker = threading.Thread(target=self._work, name="camber-query", daemon=True)
+        self._workers.add(worker)
+        worker.start()
+
+    def _work(self) -> None:
+        worker = _Worker(self._database)
+        slot = self._watchdog.slot(lambda: self._abandoned(worker))
+        self._awake += 1
+        try:
+            while True:
+                try:
+                    job = self._waiting.popleft()
+                except IndexError:
+                    if not self._sleep(worker):
+                        return
+                    continue
+                self._progress = time.perf_counter()
+                worker.job = job
+                worker.run(job, slot.run)
+                worker.job = None
+                self._finished()
+        except Abandoned:
+            return
+        finally:
+            worker.close()
+            self._workers.discard(threading.current_thread())
+
+    def _sleep(self, worker: _Worker) -> bool:
+        worker.close()
+        with self._lock:
+            self._awake -= 1
+            self._sleeping += 1
+            while not self._waiting and not self._closed:
+                self._lock.wait()
+            self._sleeping -= 1
+            self._awake += 1
+            if self._waiting:
+                return True
+            self._awake -= 1
+            self._alive -= 1
+            return False
+
+    def _abandoned(self, worker: _Worker) -> None:
+        with self._lock:
+            self._alive -= 1
+            self._awake -= 1
+        worker.give_up()
+        self._finished()
+        self._on_abandoned()
+        if self._waiting:
+            self._wake_one()
+
+
+class _Worker:
+    """What one thread holds: a snapshot that it goes on using while it is the latest state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._snapshot: Snapshot | None = None
+        self._opened = 0.0
+        self._transaction: Transaction | None = None
+        self.job: QueryJob | None = None
+
+    def run(self, job: QueryJob, supervised: Callable[..., None]) -> None:
+        """Run the job and finish it."""
+        database = self._database
+        try:
+            transaction = self._transaction = database.transaction(job.snapshot or self._latest())
+        except Exception as error:  # noqa: BLE001  a query ends with its error, the thread goes on
+            job.finish(None, error)
+            return
+        try:
+            supervised(lambda: job.run(transaction), job.seconds, transaction.usage)
+        except Exception as error:  # noqa: BLE001
+            self.close()
+            job.finish(None, error)
+            return
+        finally:
+            transaction.refuse(StorageError("This query has ended; its ctx can't be used any more."))
+        # Nothing of a timestamp leaves before results are marked stale up to it.
+        database.feed.wait_until_marked(transaction.timestamp)
+        job.finish(transaction, None)
+
+    def give_up(self) -> None:
+        """On the watchdog's thread: the job's thread does not come back in time."""
+        if self._transaction is not None:
+            self._transaction.refuse(StorageError("This query ran out of time; its ctx can't be used any more."))
+        if self.job is not None:
+            self.job.finish(None, timed_out(self.job.seconds))
+
+    def close(self) -> None:
+        """Let go of the snapshot."""
+        if self._snapshot is not None:
+            self._snapshot.close()
+            self._snapshot = None
+
+    def _latest(self) -> Snapshot:
+        now = time.monotonic()
+        if self._snapshot is not None and (
+            self._snapshot.timestamp != self._database.last_timestamp or now - self._opened > MAX_SNAPSHOT_SECONDS
+        ):
+            self.close()
+        if self._snapshot is None:
+            self._snapshot, self._opened = self._database.storage.snapshot(), now
+        return self._snapshot

@@ -1,0 +1,132 @@
+"""Results of queries that are still good: kept by what was asked, dropped when a commit touches what they read (design, "Live queries")."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from camber.database import Read
+from camber.database.feed import CommitFeed
+from camber.functions.running import RunOutcome
+from camber.identity import Caller
+from camber.storage import Timestamp
+
+AnswerT = TypeVar("AnswerT")
+
+CLOCK_SECONDS = 5.0
+"""How long a result that depends on the time is given to new callers."""
+
+_ENTRY_BYTES = 400
+_READ_BYTES = 200
+
+ResultKey = tuple[str, bytes, bytes]
+"""Path, arguments in canonical form, and the caller for results that depend on who asks (empty otherwise)."""
+
+
+class CachedResult(Generic[AnswerT]):
+    """One result. `stale` is set by the thread that commits, and never taken back."""
+
+    __slots__ = ("answer", "expires", "internal", "key", "reads", "size", "stale")
+
+    def __init__(
+        self, key: ResultKey, answer: AnswerT, outcome: RunOutcome, reads: Sequence[Read], *, internal: bool
+    ) -> None:
+        self.key, self.answer, self.reads, self.internal = key, answer, reads, internal
+        self.stale = False
+        self.expires = time.monotonic() + CLOCK_SECONDS if outcome.read_clock else None
+        self.size = _ENTRY_BYTES + len(outcome.value or b"") + len(key[1]) + _READ_BYTES * len(reads)
+
+    def became_stale(self) -> None:
+        """A commit touched what this result read."""
+        self.stale = True
+
+
+class ResultCache(Generic[AnswerT]):
+    """Good results up to a number and a total size; the least recently used go first. Safe for several threads."""
+
+    def __init__(self, feed: CommitFeed, *, entries: int, size: int) -> None:
+        self._feed, self._most_entries, self._most_bytes = feed, entries, size
+        self._results: OrderedDict[ResultKey, CachedResult[AnswerT]] = OrderedDict()
+        self._by_identity: set[tuple[str, bytes]] = set()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def find(self, path: str, args: bytes, caller: Caller) -> CachedResult[AnswerT] | None:
+        """A result that this caller may have and that is still good."""
+        with self._lock:
+            found = self._results.get((path, args, b""))
+            if found is None:
+                if (path, args) not in self._by_identity:
+                    return None
+                found = self._results.get((path, args, caller_key(caller)))
+                if found is None:
+                    return None
+            if found.stale or (found.expires is not None and found.expires < time.monotonic()):
+                self._drop(found)
+                return None
+            if found.internal and not caller.is_admin:
+                return None
+            self._results.move_to_end(found.key)
+            return found
+
+    def add(
+        self,
+        asked: tuple[str, bytes],
+        caller: Caller,
+        outcome: RunOutcome,
+        answer: AnswerT,
+        reads: Sequence[Read],
+        timestamp: Timestamp,
+        *,
+        internal: bool,
+    ) -> None:
+        """Keep a result with the answer it gives, unless a commit since its timestamp touched it."""
+        who = caller_key(caller) if outcome.read_identity else b""
+        result = CachedResult((*asked, who), answer, outcome, reads, internal=internal)
+        if result.size > self._most_bytes // 8 or not self._feed.watch(result, timestamp):
+            return
+        with self._lock:
+            self._put(result)
+
+    def clear(self) -> None:
+        """Drop everything, when the application or the tables change."""
+        with self._lock:
+            for result in list(self._results.values()):
+                self._drop(result)
+            self._by_identity.clear()
+
+    def _put(self, result: CachedResult[AnswerT]) -> None:
+        path, args, who = result.key
+        if present := self._results.get(result.key):
+            self._drop(present)
+        if who:
+            # A result that turned out to depend on the caller was never good for others.
+            self._by_identity.add((path, args))
+            if shared := self._results.get((path, args, b"")):
+                self._drop(shared)
+        self._results[result.key] = result
+        self._size += result.size
+        while len(self._results) > self._most_entries or self._size > self._most_bytes:
+            self._drop(next(iter(self._results.values())))
+
+    def _drop(self, result: CachedResult[AnswerT]) -> None:
+        if self._results.get(result.key) is result:
+            del self._results[result.key]
+            self._size -= result.size
+        if not result.stale:
+            self._feed.forget(result)
+        if len(self._by_identity) > 4 * self._most_entries:
+            self._by_identity = {key[:2] for key in self._results if key[2]}
+
+
+def caller_key(caller: Caller) -> bytes:
+    """What distinguishes callers for functions that look at them."""
+    if caller.identity is None:
+        return b"operator" if caller.is_admin else b"anonymous"
+    return caller.identity.fingerprint + (b"admin" if caller.is_admin else b"")

@@ -1,0 +1,194 @@
+"""Where calls go: queries to their cache or their threads, mutations to the writer, actions to their loops."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from camber.clock import Entropy
+from camber.database import Database, Transaction, Usage
+from camber.database.held_snapshots import HeldSnapshots
+from camber.errors import FunctionNotFoundError, RequestError, WrongKindError
+from camber.functions.action_pool import ActionJob, ActionPool
+from camber.functions.application import canonical_path
+from camber.functions.calls import ActionCall, Function, MutationCall, QueryCall
+from camber.functions.failures import checked_error, client_data, client_message
+from camber.functions.outcomes import Done, Outcome
+from camber.functions.query_pool import QueryPool
+from camber.functions.results import ResultCache
+from camber.functions.running import RunOutcome
+from camber.identity import Caller
+from camber.settings import Settings
+from camber.storage import Timestamp
+
+_log = logging.getLogger("camber.functions")
+
+
+class FunctionsByPath:
+    """Functions by their path in any spelling."""
+
+    def __init__(self, by_path: Mapping[str, Function]) -> None:
+        self.by_path = by_path
+
+    def find(self, path: str) -> Function | None:
+        """The function at this path, or None."""
+        return self.by_path.get(path) or self.by_path.get(canonical_path(path))
+
+
+class Runner:
+    """Runs the functions of one deployment. Safe for several threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        entropy: Entropy,
+        *,
+        finished: Callable[[], None],
+        on_abandoned: Callable[[], None],
+    ) -> None:
+        self.database, self.settings, self.entropy = database, settings, entropy
+        self.functions = FunctionsByPath({})
+        self.version = 0
+        """Counts applications: a result of an earlier one is not kept."""
+        self.on_run: Callable[[Usage], None] | None = None
+        self.held = HeldSnapshots(database.storage)
+        self._finished = finished
+        self._queries = QueryPool(
+            database, threads=settings.query_threads, finished=finished, on_abandoned=on_abandoned
+        )
+        self._actions = ActionPool(threads=settings.running_actions)
+        self._results: ResultCache[Outcome] = ResultCache(
+            database.feed, entries=settings.cache_entries, size=settings.cache_bytes
+        )
+        self._asked: dict[tuple[str, bytes], tuple[str, bytes]] = {}
+        self._asked_lock = threading.Lock()
+        self._pending: dict[tuple[str, bytes], QueryCall] = {}
+
+    def serve(self, functions: Mapping[str, Function]) -> None:
+        """From now on these are the functions."""
+        self.functions = FunctionsByPath(functions)
+        self.version += 1
+        with self._asked_lock:
+            self._asked.clear()
+        self._results.clear()
+
+    def close(self) -> None:
+        """Finish what runs."""
+        self._actions.close()
+        self._queries.close()
+        self.held.close()
+
+    def cached(self, path: str, args: bytes, caller: Caller) -> Outcome | None:
+        """A query's result that is still good, for these texts exactly as an earlier call had them."""
+        known = self._asked.get((path, args))
+        if known is None:
+            return None
+        found = self._results.find(known[0], known[1], caller)
+        return None if found is None else found.answer
+
+    def start(
+        self,
+        function: Function,
+        path: str,
+        arguments: Mapping[str, Any],
+        caller: Caller,
+        request_id: str,
+        done: Done,
+        *,
+        raw: tuple[str, bytes] | None = None,
+        at: Timestamp | None = None,
+    ) -> None:
+        """Have it run and `done` told. Raises RequestError (503) where too many wait already."""
+        call = (self, function, path, arguments, caller, request_id)
+        if function.kind == "query":
+            query = QueryCall(*call, done, raw=raw)
+            query.held = None if at is None else self.held.find(at)
+            self._start_query(query)
+        elif function.kind == "mutation":
+            self._start_mutation(MutationCall(*call, done))
+        else:
+            action = ActionCall(*call, partial(self._tell, done))
+            self._actions.submit(ActionJob(action.run, action.refuse))
+
+    # Told by calls
+
+    def start_again(self, call: QueryCall) -> None:
+        """A call joined a run whose result turned out not to be for it."""
+        try:
+            self._start_query(call)
+        except RequestError as error:
+            call.done(error)
+
+    def is_running(self, call: QueryCall) -> None:
+        """Nobody can join this call any more."""
+        if self._pending.get(call.key) is call:
+            self._pending.pop(call.key, None)
+
+    def keep(self, call: QueryCall, run: RunOutcome, transaction: Transaction, answer: Outcome) -> None:
+        """Keep a result for later callers."""
+        if call.version == self.version:
+            self._results.add(
+                call.key,
+                call.caller,
+                run,
+                answer,
+                transaction.reads,
+                transaction.timestamp,
+                internal=call.function.internal,
+            )
+            self._note_asked(call)
+
+    def outcome(self, run: RunOutcome, timestamp: int, request_id: str) -> Outcome:
+        """What a client is told of a run."""
+        dev = self.settings.dev
+        lines = run.log_lines if dev else []
+        if run.error is None:
+            return Outcome(run.value, None, None, lines, timestamp)
+        error = checked_error(run.error)
+        if not isinstance(error, (FunctionNotFoundError, WrongKindError)):
+            _log.info("function failed, request %s", request_id, exc_info=error)
+        return Outcome(None, client_message(error, request_id, dev=dev), client_data(error), lines, timestamp, error)
+
+    # The steps of the above
+
+    def _start_query(self, call: QueryCall) -> None:
+        if call.held is None:
+            if (found := self._results.find(*call.key, call.caller)) is not None:
+                self._note_asked(call)
+                call.done(found.answer)
+                return
+            if (waiting := self._pending.get(call.key)) is not None and waiting.join(call):
+                return
+            self._pending[call.key] = call
+        if self._queries.waiting >= self.settings.queued_queries:
+            self.is_running(call)
+            raise _busy("TooManyConcurrentQueries", f"{self.settings.queued_queries} queries wait already.")
+        self._queries.submit(call)
+
+    def _start_mutation(self, call: MutationCall) -> None:
+        if self.database.waiting_mutations >= self.settings.queued_mutations:
+            raise _busy("TooManyConcurrentMutations", f"{self.settings.queued_mutations} mutations wait already.")
+        if (broken := self.database.broken) is not None:
+            raise RequestError(503, "ShuttingDown", f"Nothing can be written until the server has restarted: {broken}")
+        self.database.submit(call)
+
+    def _note_asked(self, call: QueryCall) -> None:
+        """Remember that these texts ask for this: the next call needs no parsing."""
+        if call.raw is None:
+            return
+        with self._asked_lock:
+            self._asked[call.raw] = call.key
+            if len(self._asked) > self.settings.cache_entries:
+                del self._asked[next(iter(self._asked))]
+
+    def _tell(self, done: Done, result: Outcome | Exception) -> None:
+        done(result)
+        self._finished()
+
+
+def _busy(code: str, what: str) -> RequestError:
+    return RequestError(503, code, f"{what} Try again in a moment.", headers={"Retry-After": "1"})

@@ -1,0 +1,172 @@
+"""The deployment's secret in its data folder, and the admin key that is made from it (protocol 7).
+
+The key is `<instance name>|01<hex>`. The name and a prefix such as `prod:` are for people; what counts is the part behind the `|`,
+which only someone with the secret can make. A new secret makes the old key worthless, also on a server that is running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Final
+
+from camber.errors import DataFolderError
+
+SECRET_FILE: Final = "secret"
+
+_VERSION: Final = "01"
+_SECRET: Final = re.compile(r"[0-9a-f]{64}")
+_LOOK_SECONDS: Final = 1.0
+
+_Stamp = tuple[int, int, int]
+
+
+def admin_key(data: Path, *, create: bool = False, instance_name: str = "camber") -> str:
+    """The admin key of the deployment in `data`; where `create`, a missing folder and a missing secret are made first.
+
+    Raises DataFolderError where there is no secret, or one that can't be read or makes no sense.
+    """
+    path = data / SECRET_FILE
+    if create and not path.exists():
+        _make_folder(data)
+        _write_first(path)
+    return f"{instance_name}|{_signature(_read_secret(path))}"
+
+
+def rotate_admin_key(data: Path, *, instance_name: str = "camber") -> str:
+    """Make a new secret and return the new admin key; running servers take it at once and refuse the old one within a second.
+
+    Raises DataFolderError where the secret can't be written.
+    """
+    path = data / SECRET_FILE
+    written = _write_beside(path)
+    try:
+        written.replace(path)
+    except OSError as error:
+        written.unlink(missing_ok=True)
+        raise DataFolderError(f"the secret {path} can't be replaced: {error.strerror}") from error
+    _sync_folder(path.parent)
+    return admin_key(data, instance_name=instance_name)
+
+
+class AdminKeys:
+    """Tells whether a text is the admin key, by the secret as it is in the file now (looked at once a second at most).
+
+    `generation` grows when the secret changed: whoever keeps a verdict drops it then. Where the file is missing or damaged no key
+    is accepted.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._path = data / SECRET_FILE
+        self._stamp: _Stamp | None = None
+        self._expected: bytes | None = None
+        self._next_look = 0.0
+        self.generation = 0
+
+    def accepts(self, key: str) -> bool:
+        """True where `key` (without impersonation) was made from this deployment's secret. Takes the same time for every wrong key."""
+        self.refresh()
+        given = key.rpartition("|")[2].encode("utf-8", "surrogateescape")
+        if self._is_expected(given):
+            return True
+        # A key that was made a moment ago, after the last look.
+        self._look()
+        return self._is_expected(given)
+
+    def refresh(self) -> None:
+        """Read the secret again if the file is another one than at the last look, which is at least a second ago."""
+        if (now := time.monotonic()) >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            self._look()
+
+    def _is_expected(self, given: bytes) -> bool:
+        return self._expected is not None and hmac.compare_digest(given, self._expected)
+
+    def _look(self) -> None:
+        if (stamp := _stamp(self._path)) == self._stamp and self._expected is not None:
+            return
+        try:
+            expected = None if stamp is None else _signature(_read_secret(self._path)).encode()
+        except DataFolderError:
+            expected = None
+        if expected != self._expected:
+            self.generation += 1
+        self._stamp, self._expected = stamp, expected
+
+
+def _signature(secret: bytes) -> str:
+    return _VERSION + hmac.new(secret, b"camber admin key", hashlib.sha256).hexdigest()
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        text = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        raise DataFolderError(f"there is no secret at {path}; `camber admin-key` makes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataFolderError(f"the secret at {path} can't be read: {error}") from error
+    if _SECRET.fullmatch(text) is None:
+        raise DataFolderError(
+            f"the secret at {path} is damaged: 64 hexadecimal digits belong there; `camber admin-key rotate` makes a new one"
+        )
+    return bytes.fromhex(text)
+
+
+def _make_folder(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataFolderError(f"the data folder {data} can't be made: {error.strerror}") from error
+
+
+def _write_first(path: Path) -> None:
+    """Put a secret where there is none; if another process does so at the same time, its secret stands."""
+    written = _write_beside(path)
+    try:
+        # A link, not a rename: it fails where the name exists by now, so two processes that start together agree on one secret.
+        path.hardlink_to(written)
+    except FileExistsError:
+        pass
+    except OSError:
+        # A file system without hard links.
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _write_beside(path: Path) -> Path:
+    """A new secret, on disk and readable by nobody else, in a file that is not yet the one that counts."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise DataFolderError(f"no secret can be written to {path.parent}: {error.strerror}") from error
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return beside
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

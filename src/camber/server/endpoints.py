@@ -1,0 +1,268 @@
+"""What each path of the API does (protocol 4.1, 4.6)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Literal
+
+from camber.backend import Backend, Outcome, Timestamp
+from camber.errors import RequestError, StorageError
+from camber.identity import Caller
+from camber.server.addresses import ClientAddresses
+from camber.server.admin_keys import AdminKeys
+from camber.server.answers import JSON, Answer, json_answer, outcome_answer, outcome_body, sql_answer, text_answer
+from camber.server.bodies import Bodies
+from camber.server.calls import (
+    Call,
+    read_batch,
+    read_call,
+    read_call_at,
+    read_changes,
+    read_query_string,
+    read_run,
+    read_sql,
+)
+from camber.server.clients import Clients
+from camber.server.credentials import Credentials
+from camber.server.formats import Format
+from camber.server.requests import Request
+
+Kind = Literal["query", "mutation", "action"]
+Handler = Callable[[Request], Awaitable[Answer]]
+Methods = dict[str, Handler]
+
+ALLOWED_OPERATIONS: Final = ("run", "data", "env", "sql")
+"""What `/api/check_admin_key` says the key is good for."""
+
+_RUN: Final = "/api/run/"
+_RUNNING: Final = "This Convex deployment is running. See https://docs.convex.dev/."
+_OCTETS: Final = ((b"content-type", b"application/octet-stream"), (b"x-content-type-options", b"nosniff"))
+
+_KNOWN_CALLS: Final = 1_024
+_KNOWN_CALL_BYTES: Final = 2 * 1024
+_KEPT_ANSWER_BYTES: Final = 16 * 1024
+
+
+class _KnownCall:
+    """A query that was sent before in the same bytes, and the answer to its last outcome."""
+
+    __slots__ = ("answer", "call", "format", "outcome")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.outcome: Outcome | None = None
+        self.format: Format | None = None
+        self.answer: Answer | None = None
+
+    def answer_for(self, outcome: Outcome, format: Format) -> Answer:
+        """The kept answer where it is for this very outcome. Whether an outcome still holds, the backend has said."""
+        if outcome is self.outcome and format is self.format and self.answer is not None:
+            return self.answer
+        answer = outcome_answer(outcome, format)
+        if len(answer.body) <= _KEPT_ANSWER_BYTES:
+            self.outcome, self.format, self.answer = outcome, format, answer
+        return answer
+
+
+class Endpoints:
+    """The endpoints of one deployment."""
+
+    def __init__(self, backend: Backend, bodies: Bodies, keys: AdminKeys) -> None:
+        settings = backend.settings
+        self._backend = backend
+        self._bodies = bodies
+        self._credentials = Credentials(keys)
+        self._clients = Clients()
+        self._addresses = ClientAddresses(settings.trusted_proxies)
+        self._known: dict[bytes, _KnownCall] = {}
+        self._most_running = settings.concurrent_requests
+        self._running = 0
+
+    def routes(self) -> Mapping[str, Methods]:
+        """Exact path → method → handler."""
+        read_only = {
+            "/": _always(text_answer(_RUNNING)),
+            "/version": _always(text_answer(_version())),
+            "/instance_version": _always(text_answer(_version())),
+            "/instance_name": _always(text_answer(self._backend.instance_name)),
+            "/healthz": _always(text_answer("ok")),
+            "/readyz": self._ready,
+            "/api/check_admin_key": self._check_admin_key,
+        }
+        return {
+            "/api/query": {"POST": self._query, "GET": self._query_by_get},
+            "/api/mutation": {"POST": self._mutation},
+            "/api/action": {"POST": self._action},
+            "/api/function": {"POST": self._function},
+            "/api/query_ts": {"POST": self._query_ts},
+            "/api/query_at_ts": {"POST": self._query_at_ts},
+            "/api/query_batch": {"POST": self._query_batch},
+            "/api/update_environment_variables": {"POST": self._update_environment},
+            "/api/camber/sql": {"POST": self._sql},
+            "/echo": {"POST": self._echo},
+            **{path: {"GET": handler, "HEAD": handler} for path, handler in read_only.items()},
+        }
+
+    def routes_below(self, path: str) -> Methods | None:
+        """The handlers of `/api/run/<path>`; None for any other path."""
+        return {"POST": self._run} if path.startswith(_RUN) and len(path) > len(_RUN) else None
+
+    # Functions.
+    async def _query(self, request: Request) -> Answer:
+        body = await self._body(request)
+        known = self._known.get(body) or self._remember(body)
+        call = known.call
+        caller, format = self._caller(request), self._format(request, call)
+        outcome = self._backend.cached(call.path, call.args, caller)
+        if outcome is None:
+            outcome = await self._outcome(request, call, caller, "query")
+        return known.answer_for(outcome, format)
+
+    async def _query_by_get(self, request: Request) -> Answer:
+        return await self._answer(request, read_query_string(request.scope.get("query_string", b"")), "query")
+
+    async def _mutation(self, request: Request) -> Answer:
+        return await self._answer(request, read_call(await self._body(request)), "mutation")
+
+    async def _action(self, request: Request) -> Answer:
+        return await self._answer(request, read_call(await self._body(request)), "action")
+
+    async def _function(self, request: Request) -> Answer:
+        caller = self._admin(request)
+        call = read_call(await self._body(request))
+        return outcome_answer(await self._outcome(request, call, caller, None), self._format(request, call))
+
+    async def _run(self, request: Request) -> Answer:
+        call = read_run(request.path[len(_RUN) :], await self._body(request))
+        return await self._answer(request, call, None)
+
+    async def _answer(self, request: Request, call: Call, kind: Kind | None) -> Answer:
+        caller, format = self._caller(request), self._format(request, call)
+        return outcome_answer(await self._outcome(request, call, caller, kind), format)
+
+    # Queries of one moment.
+    async def _query_ts(self, request: Request) -> Answer:  # noqa: ARG002  it has neither body nor credentials
+        at = await self._backend.hold_snapshot()
+        return json_answer({"ts": base64.b64encode(at.to_bytes(8, "little")).decode()})
+
+    async def _query_at_ts(self, request: Request) -> Answer:
+        call, at = read_call_at(await self._body(request))
+        caller, format = self._caller(request), self._format(request, call)
+        return outcome_answer(await self._outcome(request, call, caller, "query", at=Timestamp(at)), format)
+
+    async def _query_batch(self, request: Request) -> Answer:
+        calls = read_batch(await self._body(request))
+        caller = self._caller(request)
+        at = await self._backend.hold_snapshot()
+        results = [
+            outcome_body(await self._outcome(request, call, caller, "query", at=at), self._format(request, call))
+            for call in calls
+        ]
+        return Answer(200, b'{"results":[' + b",".join(results) + b"]}", JSON)
+
+    # The operator's.
+    async def _check_admin_key(self, request: Request) -> Answer:
+        self._admin(request)
+        return json_answer({"success": True, "allowedOps": ALLOWED_OPERATIONS, "isReadOnly": False})
+
+    async def _update_environment(self, request: Request) -> Answer:
+        caller = self._admin(request)
+        call = Call("_system/camber/environment:update", read_changes(await self._body(request)), None)
+        outcome = await self._outcome(request, call, caller, "mutation")
+        if not outcome.ok:
+            raise RequestError(400, "InvalidEnvironmentVariables", str(outcome.exception or outcome.error))
+        return Answer(200, b"")
+
+    async def _sql(self, request: Request) -> Answer:
+        self._admin(request)
+        asked = read_sql(await self._body(request))
+        self._enter()
+        try:
+            result = await self._backend.sql(asked.statement, limit=asked.limit)
+        except StorageError as error:
+            raise RequestError(400, "BadSql", str(error)) from error
+        finally:
+            self._running -= 1
+        return sql_answer(result)
+
+    # Small ones.
+    async def _ready(self, request: Request) -> Answer:  # noqa: ARG002
+        reason = self._backend.ready()
+        return text_answer("ready") if reason is None else text_answer(reason, status=503)
+
+    async def _echo(self, request: Request) -> Answer:
+        # As bytes, whatever was sent: a page that is echoed under this origin would run here.
+        return Answer(200, await self._body(request), *_OCTETS)
+
+    # Steps.
+    async def _body(self, request: Request) -> bytes:
+        return await self._bodies.read(request)
+
+    def _remember(self, body: bytes) -> _KnownCall:
+        known = _KnownCall(read_call(body))
+        if len(body) <= _KNOWN_CALL_BYTES:
+            if len(self._known) >= _KNOWN_CALLS:
+                del self._known[next(iter(self._known))]
+            self._known[body] = known
+        return known
+
+    def _caller(self, request: Request) -> Caller:
+        headers, client = request.headers, request.scope.get("client")
+        forwarded = request.values(b"x-forwarded-for") if b"x-forwarded-for" in headers else ()
+        address = self._addresses.of(client[0] if client else None, forwarded)
+        return self._credentials.caller(headers.get(b"authorization"), address)
+
+    def _admin(self, request: Request) -> Caller:
+        try:
+            caller = self._caller(request)
+        except RequestError as error:
+            if error.short_code != "BadAdminKey":
+                raise
+        else:
+            if caller.is_admin:
+                return caller
+        raise RequestError(
+            403,
+            "BadDeployKey",
+            f"The provided deploy key was invalid for deployment '{self._backend.instance_name}'. "
+            "Double check that the environment this key was generated for matches the desired deployment.",
+        )
+
+    def _format(self, request: Request, call: Call) -> Format:
+        default = self._clients.default_format(request.headers.get(b"convex-client"))
+        return call.format or default
+
+    async def _outcome(
+        self, request: Request, call: Call, caller: Caller, kind: Kind | None, *, at: Timestamp | None = None
+    ) -> Outcome:
+        self._enter()
+        try:
+            return await self._backend.run(call.path, call.args, caller, kind=kind, request_id=request.id, at=at)
+        finally:
+            self._running -= 1
+
+    def _enter(self) -> None:
+        if self._running >= self._most_running:
+            raise RequestError(
+                503,
+                "TooManyConcurrentRequests",
+                f"The server is at work on {self._most_running} requests, as many as it takes at once. Try again in a moment.",
+                headers={"Retry-After": "1"},
+            )
+        self._running += 1
+
+
+def _always(answer: Answer) -> Handler:
+    async def handler(request: Request) -> Answer:  # noqa: ARG001
+        return answer
+
+    return handler
+
+
+def _version() -> str:
+    try:
+        return version("camber")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,268 @@
+"""Running a deployment's two ports in one process, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import math
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from camber.backend import Backend
+from camber.errors import DataFolderError
+from camber.server.admin_keys import admin_key
+from camber.server.app import create_app, create_site_app
+from camber.server.asgi import ASGIApp
+from camber.server.logging import configure_logging
+from camber.server.ports import BACKLOG, listen
+from camber.settings import Settings, local_origin
+
+ADDRESS_FILE: Final = "server.json"
+
+_SPARE_FILES: Final = 512
+_CLOSING_SECONDS: Final = 5.0
+
+_log = logging.getLogger("camber.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a running server is reached from this machine, and since when (ms since the epoch)."""
+
+    url: str
+    site_url: str
+    pid: int
+    started: float
+
+
+def serve(
+    backend: Backend,
+    *,
+    started: Callable[[Address], None] | None = None,
+    alongside: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> None:
+    """Serve `backend` on the ports of its settings until SIGTERM or SIGINT; then finish the requests that run, within bounds.
+
+    `started` is called once both ports answer. Each of `alongside` runs on the same event loop meanwhile; one that fails stops the
+    server and its error is raised here. The backend stays open: who opened it closes it. Where it says that it needs a new process
+    (functions that did not stop, a commit that failed), this one is replaced by one with the same command line.
+
+    Raises ConfigurationError where a port is taken or not allowed, DataFolderError where the secret can't be read or made.
+    """
+    settings = backend.settings
+    admin_key(backend.data, create=True)
+    with contextlib.ExitStack() as stack:
+        api = _listening(stack, settings.host, settings.port, "port")
+        site = _listening(stack, settings.host, settings.site_port, "site_port")
+        configure_logging(settings)
+        _allow_open_files(2 * settings.connections + _SPARE_FILES)
+        url, site_url = (local_origin(settings.host, taken[0].getsockname()[1]) for taken in (api, site))
+        address = Address(url, site_url, os.getpid(), time.time() * 1_000)
+        stack.enter_context(_written_down(backend.data, address))
+        running = _Running(backend, api, site)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(running.until_stopped(lambda: _announce(address, started), alongside))
+    if running.is_unhealthy:
+        _start_anew(backend)
+
+
+def address_of(data: Path) -> Address | None:
+    """Where the server that has this data folder says it is; None if none says so. It may have ended without a word."""
+    try:
+        said = json.loads((data / ADDRESS_FILE).read_bytes())
+        return Address(str(said["url"]), str(said["site_url"]), int(said["pid"]), float(said["started"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class _Running:
+    """The two servers on one event loop, and what makes them stop."""
+
+    def __init__(self, backend: Backend, api: list[socket.socket], site: list[socket.socket]) -> None:
+        self.is_unhealthy = False
+        self._backend = backend
+        self._sockets = (api, site)
+        self._servers = (
+            _Server(create_app(backend), backend.settings),
+            _Server(create_site_app(backend), backend.settings),
+        )
+        self._failure: BaseException | None = None
+
+    async def until_stopped(
+        self, started: Callable[[], None], alongside: Sequence[Callable[[], Awaitable[None]]]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+
+        def unhealthy() -> None:
+            loop.call_soon_threadsafe(self._restart)
+
+        self._backend.on_unhealthy = unhealthy
+        with self._signals(loop):
+            serving = [
+                asyncio.create_task(server.serve(sockets=sockets))
+                for server, sockets in zip(self._servers, self._sockets, strict=True)
+            ]
+            for server in self._servers:
+                await server.up.wait()
+            # What was made until now stays: there is no point in looking through it for garbage again and again.
+            gc.collect()
+            gc.freeze()
+            started()
+            beside = [asyncio.create_task(self._watched(work)) for work in alongside]
+            await asyncio.gather(*serving)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  it is raised again once the servers have stopped
+            self._failure = error
+            self._stop()
+
+    def _stop(self) -> None:
+        for server in self._servers:
+            # The second time it is meant: nobody is waited for.
+            server.force_exit = server.should_exit
+            server.should_exit = True
+
+    def _restart(self) -> None:
+        _log.error("the server starts anew", extra={"reason": self._backend.ready()})
+        self.is_unhealthy = True
+        self._stop()
+
+    def _on_signal(self, name: str) -> None:
+        _log.info("stopping", extra={"signal": name})
+        self._stop()
+
+    @contextlib.contextmanager
+    def _signals(self, loop: asyncio.AbstractEventLoop) -> Generator[None]:
+        # Windows has no such handlers; there the runner turns Ctrl-C into a KeyboardInterrupt.
+        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number.name)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which here neither takes signals nor logs requests, and says when it is up."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        super().__init__(_uvicorn_config(app, settings))
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        yield
+
+
+def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    try:
+        from camber.server.connections import bounded_connections  # httptools is not everywhere
+
+        http: Any = bounded_connections(settings)
+    except ImportError:
+        http = "h11"
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=math.ceil(settings.keep_alive_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
+        h11_max_incomplete_event_size=settings.header_bytes,
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _listening(stack: contextlib.ExitStack, host: str, port: int, setting: str) -> list[socket.socket]:
+    sockets = listen(host, port, setting)
+    for taken in sockets:
+        stack.callback(taken.close)
+    return sockets
+
+
+def _announce(address: Address, started: Callable[[Address], None] | None) -> None:
+    _log.info("serving", extra={"url": address.url, "site_url": address.site_url})
+    if started is not None:
+        started(address)
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the soft limit of open files: each connection is one, and 1,024 is a common default."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+            )
+
+
+@contextlib.contextmanager
+def _written_down(data: Path, address: Address) -> Generator[None]:
+    """Say in the data folder where the server is, as long as it is there."""
+    path = data / ADDRESS_FILE
+    beside = path.with_name(f".{path.name}.{address.pid}.{secrets.token_hex(4)}")
+    said = {"url": address.url, "site_url": address.site_url, "pid": address.pid, "started": address.started}
+    try:
+        beside.touch(0o600, exist_ok=False)
+        beside.write_text(json.dumps(said), "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise DataFolderError(f"{path} can't be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        if address_of(data) == address:
+            path.unlink(missing_ok=True)
+
+
+def _start_anew(backend: Backend) -> None:
+    """Replace this process by one with the same command line. The functions that did not stop end with it."""
+    closing = threading.Thread(target=backend.close, daemon=True)
+    closing.start()
+    closing.join(_CLOSING_SECONDS)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,0 +1,7 @@
+"""The SQLite driver: one file in a data folder, in WAL mode, held by one process."""
+
+from __future__ import annotations
+
+from camber.storage.sqlite.storage import SqliteStorage, open_storage
+
+__all__ = ["SqliteStorage", "open_storage"]

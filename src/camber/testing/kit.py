@@ -1,0 +1,230 @@
+"""A backend for tests: a real one, on a database in a temporary folder, with a clock that the test holds."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import tempfile
+import typing
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+
+from camber import backend as engine
+from camber.clock import HeldClock
+from camber.database import Usage
+from camber.errors import ConfigurationError, ConvexError, LoadError
+from camber.functions import (
+    ActionCtx,
+    Application,
+    MutationCtx,
+    QueryCtx,
+    RegisteredFunction,
+    action,
+    application_of,
+    load_application,
+    mutation,
+    query,
+)
+from camber.functions.projects import application_folder
+from camber.functions.wire_names import wire_name
+from camber.identity import OPERATOR, Caller, Identity
+from camber.schema import Schema
+from camber.settings import Settings
+from camber.storage import open_storage
+from camber.values import decode_value, encode_value, normalize, parse_json
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ISSUER = "https://camber.test"
+
+
+@dataclass(slots=True)
+class ReadCounter:
+    """How many index ranges and documents the calls in a block have looked up."""
+
+    ranges: int = 0
+    documents: int = 0
+
+
+class Person:
+    """Somebody who calls functions: `backend.as_user(...)`, `backend.anonymous`, or the backend itself as the operator."""
+
+    def __init__(self, backend: Backend, caller: Caller) -> None:
+        self._backend, self.caller = backend, caller
+
+    @overload
+    def run(self, function: RegisteredFunction[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def run(self, function: str, args: Mapping[str, object] = ..., /) -> Any: ...
+    def run(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function as a client would: by itself with keyword arguments, or by its path with a mapping of wire names.
+
+        Returns its result; raises what it raised: a ConvexError with its data, or the error itself.
+        """
+        return self._backend.call(function, args, kwargs, self.caller)
+
+
+class Backend(Person):
+    """One deployment for one test. Calls through the backend itself are the operator's."""
+
+    def __init__(
+        self, application: Application, *, now_ms: float | None = None, settings: Settings | None = None
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="camber-test-")
+        self.clock = HeldClock() if now_ms is None else HeldClock(now_ms)
+        data = Path(self._folder.name) / "data"
+        storage = open_storage(data, create=True, durable=False)
+        try:
+            self.engine = engine.Backend(
+                application, storage, data=data, settings=settings or Settings(dev=True), clock=self.clock
+            )
+        except BaseException:
+            storage.close()
+            self._folder.cleanup()
+            raise
+        super().__init__(self, OPERATOR)
+
+    @classmethod
+    def in_memory(
+        cls,
+        schema: Schema,
+        functions: Mapping[str, Callable[..., Any]] | Iterable[RegisteredFunction[..., Any]] = (),
+        *,
+        now_ms: float | None = None,
+        settings: Settings | None = None,
+    ) -> Self:
+        """A backend of a schema and functions, without a folder.
+
+        `functions` are registered ones, whose paths are `module:name`, or a mapping of paths to functions, where a plain `def`
+        is public and of the kind that its context's annotation says. Raises LoadError, SchemaMismatchError.
+        """
+        return cls(application_of("in_memory", schema, _by_path(functions)), now_ms=now_ms, settings=settings)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, now_ms: float | None = None, settings: Settings | None = None) -> Self:
+        """A backend of the application in this folder. Raises LoadError with every problem."""
+        return cls(load_application(Path(folder)), now_ms=now_ms, settings=settings)
+
+    @property
+    def anonymous(self) -> Person:
+        """Somebody without an identity."""
+        return Person(self, Caller())
+
+    def as_user(
+        self,
+        *,
+        email: str | None = None,
+        name: str | None = None,
+        subject: str | None = None,
+        email_verified: bool = True,
+        address: str | None = None,
+        **claims: object,
+    ) -> Person:
+        """Somebody who is signed in. The same e-mail or subject is the same person; further claims under their wire names."""
+        subject = subject or hashlib.sha256((email or name or "somebody").encode()).hexdigest()[:20]
+        found: dict[str, object] = {
+            "issuer": ISSUER,
+            "subject": subject,
+            "tokenIdentifier": f"{ISSUER}|{subject}",
+            **claims,
+        }
+        if email is not None:
+            found |= {"email": email, "emailVerified": email_verified}
+        if name is not None:
+            found["name"] = name
+        return Person(self, Caller(Identity(found), address=address))
+
+    def from_address(self, address: str) -> Person:
+        """Somebody without an identity at this network address."""
+        return Person(self, Caller(address=address))
+
+    @contextmanager
+    def counting_reads(self) -> Generator[ReadCounter]:
+        """Counts what the calls inside the block look up in the database."""
+        counter = ReadCounter()
+
+        def add(usage: Usage) -> None:
+            counter.ranges += usage.ranges_read
+            counter.documents += usage.documents_read
+
+        self.engine.observe(add)
+        try:
+            yield counter
+        finally:
+            self.engine.observe(None)
+
+    def sql(self, statement: str) -> list[tuple[object, ...]]:
+        """The rows of a read-only SQL statement on the views."""
+        return self.engine.sql_sync(statement, limit=10_000).rows
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Caller) -> Any:
+        """What `Person.run` does, for any caller."""
+        target: RegisteredFunction[..., Any] | None
+        if isinstance(function, str):
+            path, target = function, self.engine.application.find(function)
+            given: Mapping[str, Any] = args[0] if args else {}
+        else:
+            target = cast("RegisteredFunction[..., Any]", function)
+            path, given = self._path_of(target), target.wire_args(args, kwargs)
+        returns = None if target is None else target.returns
+        kind = None if caller.is_admin or target is None else target.kind
+        outcome = self.engine.run_sync(path, encode_value(normalize(given)), caller, kind=kind)
+        if outcome.exception is not None:
+            raise _as_raised(outcome.exception, outcome.error)
+        value = decode_value(parse_json(outcome.value or b"null"))
+        return value if returns is None else returns.hand_over(value)
+
+    def close(self) -> None:
+        """End it and remove its folder."""
+        self.engine.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _path_of(self, function: RegisteredFunction[..., Any]) -> str:
+        for path, known in self.engine.application.functions.items():
+            if known is function:
+                return path
+        raise ConfigurationError(f"{function!r} is no function of the application that this backend serves.")
+
+
+def load_default_application(start: Path) -> Application:
+    """The application that the nearest pyproject.toml names in `[tool.camber] app`. Raises LoadError."""
+    return load_application(application_folder(start))
+
+
+def _by_path(
+    functions: Mapping[str, Callable[..., Any]] | Iterable[RegisteredFunction[..., Any]],
+) -> dict[str, RegisteredFunction[..., Any]]:
+    if isinstance(functions, Mapping):
+        named = cast("Mapping[str, Callable[..., Any]]", functions)
+        return {path: _registered(path, function) for path, function in named.items()}
+    return {f"{wire_name(one.__module__.rsplit('.', 1)[-1])}:{one.name}": one for one in functions}
+
+
+def _registered(path: str, function: Callable[..., Any]) -> RegisteredFunction[..., Any]:
+    if isinstance(function, RegisteredFunction):
+        return cast("RegisteredFunction[..., Any]", function)
+    first = next(iter(inspect.signature(function).parameters), "")
+    context = typing.get_type_hints(function).get(first)
+    kinds: dict[Any, Any] = {QueryCtx: query, MutationCtx: mutation, ActionCtx: action}
+    if context not in kinds:
+        says = "the first parameter says what kind of function it is: `ctx: QueryCtx`, `ctx: MutationCtx` or `ctx: ActionCtx`"
+        raise LoadError([f"{path}: {says}"])
+    return cast("RegisteredFunction[..., Any]", kinds[context](function))
+
+
+def _as_raised(error: Exception, message: str | None) -> Exception:
+    """The error for the test: a fresh ConvexError, so that one raised in a thread is not raised twice; others as they are."""
+    if type(error) is ConvexError:
+        return ConvexError(error.data)
+    error.add_note(message or "")
+    return error

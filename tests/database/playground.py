@@ -1,0 +1,101 @@
+"""A backend whose functions do whatever a test hands them, so that a test can say in place what a mutation does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from camber import MutationCtx, QueryCtx, Schema, Table, define_schema
+from camber.settings import Settings
+from camber.testing import Backend
+from camber.testing.kit import Person
+
+T = TypeVar("T")
+
+READ, WRITE = "play:read", "play:write"
+
+
+class Playground:
+    """Runs a piece of Python as a query or a mutation of a real backend, and gives what it returned, whatever that is.
+
+    A body may be run more than once, as any function may; what its last run returned counts.
+    """
+
+    def __init__(self, schema: Schema, *, settings: Settings | None = None, now_ms: float | None = None) -> None:
+        self._bodies: dict[int, Callable[[Any], Any]] = {}
+        self._returned: dict[int, Any] = {}
+        self._numbers = itertools.count()
+        self.backend = Backend.in_memory(schema, self.functions(), settings=settings, now_ms=now_ms)
+
+    def functions(self) -> Mapping[str, Callable[..., Any]]:
+        """The functions that the backend serves, by their paths."""
+
+        def read(ctx: QueryCtx, *, body: int) -> None:
+            self._returned[body] = self._bodies[body](ctx)
+
+        def write(ctx: MutationCtx, *, body: int) -> None:
+            self._returned[body] = self._bodies[body](ctx)
+
+        return {READ: read, WRITE: write}
+
+    def read(self, body: Callable[[QueryCtx], T], *, by: Person | None = None) -> T:
+        """Run this as a query."""
+        return self._run(body, lambda number: (by or self.backend).run(READ, {"body": number}))
+
+    def write(self, body: Callable[[MutationCtx], T], *, by: Person | None = None) -> T:
+        """Run this as a mutation."""
+        return self._run(body, lambda number: (by or self.backend).run(WRITE, {"body": number}))
+
+    def read_inside(self, ctx: QueryCtx, body: Callable[[QueryCtx], T]) -> T:
+        """Run this as a query called by the function that has this context."""
+        return self._run(body, lambda number: ctx.run_query(READ, {"body": number}))
+
+    def write_inside(self, ctx: MutationCtx, body: Callable[[MutationCtx], T]) -> T:
+        """Run this as a mutation called by the mutation that has this context: a sub-transaction."""
+        return self._run(body, lambda number: ctx.run_mutation(WRITE, {"body": number}))
+
+    def insert(self, table: str, *documents: Mapping[str, object]) -> list[str]:
+        """Insert these in one mutation; gives their ids."""
+        return self.write(lambda ctx: [ctx.db.insert(table, document) for document in documents])
+
+    def all(self, table: str) -> list[dict[str, Any]]:
+        """Every document of a table, in the order of their creation."""
+        return self.read(lambda ctx: ctx.db.query(table).collect())
+
+    def close(self) -> None:
+        self.backend.close()
+
+    def _run(self, body: Callable[[Any], T], call: Callable[[int], object]) -> T:
+        # A number of its own for each run also keeps the result cache out of the way.
+        number = next(self._numbers)
+        self._bodies[number] = body
+        try:
+            call(number)
+            return self._returned[number]
+        finally:
+            del self._bodies[number]
+            self._returned.pop(number, None)
+
+
+@contextmanager
+def playground(
+    *tables: Table[Any], settings: Settings | None = None, now_ms: float | None = None
+) -> Iterator[Playground]:
+    """A playground with these tables, for as long as the block lasts."""
+    opened = Playground(define_schema(*tables), settings=settings, now_ms=now_ms)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def fields_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document without its system fields."""
+    return {name: value for name, value in document.items() if name not in ("_id", "_creationTime")}
+
+
+def ids_of(documents: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of documents, in their order."""
+    return [document["_id"] for document in documents]
