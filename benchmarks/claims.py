@@ -34,6 +34,7 @@ def seconds_until_all_answered(server: Server, claims: Callable[[Server, int], S
     """One backer, one token, all of them at once: exactly one gets it."""
     requests = claims(server, number)
     with Connections(server.port, PEOPLE, server.pid) as connections:
+        connections.all_of([request("GET", "/healthz")] * PEOPLE)  # everybody is connected before the race begins
         load = connections.all_of(requests, success=b'"sessionId"')
     if load.failures != PEOPLE - 1 or b"already been used" not in load.last_failure:
         raise RuntimeError(f"{server.name}: {PEOPLE - load.failures} winners; {load.last_failure!r}")

@@ -84,7 +84,10 @@ def _call(path: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def camber(
-    application: Path = CROWDFUNDING, data: Path | None = None, settings: Mapping[str, str] | None = None
+    application: Path = CROWDFUNDING,
+    data: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+    name: str = "Camber",
 ) -> Iterator[Server]:
     """`camber serve` with this application, as in production; on a data folder that is there already if one is given."""
     with _folder(data) as folder:
@@ -94,7 +97,7 @@ def camber(
         )
         port, site_port = _free_port(), _free_port()
         command = [str(CAMBER), "serve", str(application), "--port", str(port), "--site-port", str(site_port)]
-        with _serving("Camber", [*command, *arguments], port, settings or {}, key.stdout.strip()) as server:
+        with _serving(name, [*command, *arguments], port, settings or {}, key.stdout.strip()) as server:
             yield server
 
 

@@ -31,8 +31,8 @@ def measure(small_data: Path, large_data: Path) -> None:
     # Results of a thousand rows would all be kept, those of a million not: this is about the look-up itself.
     settings = {"CAMBER_CACHE_ENTRIES": "0"}
     with (
-        contenders.camber(application, small_data, settings) as small,
-        contenders.camber(application, large_data, settings) as large,
+        contenders.camber(application, small_data, settings, f"{SMALL:,} rows") as small,
+        contenders.camber(application, large_data, settings, f"{LARGE:,} rows") as large,
     ):
         fill_camber(small, SMALL)
         fill_camber(large, LARGE)

@@ -29,6 +29,6 @@ def test_a_module_offers_exactly_what_it_promises(module: ModuleType) -> None:
     assert offered(module) == set(module.__all__)
 
 
-@pytest.mark.parametrize("name", [*camber.__all__, *camber.testing.__all__])
+@pytest.mark.parametrize("name", sorted({*camber.__all__, *camber.testing.__all__}))
 def test_every_promised_name_has_an_entry_in_the_reference(name: str) -> None:
     assert f"### `{name}`" in REFERENCE.read_text()

@@ -34,6 +34,7 @@ _SWITCHES: Final = {
     "off": False,
 }
 _INSTANCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_HOST_TEXT: Final = re.compile(r"[^\s/@]+")
 _ORIGIN: Final = re.compile(r"https?://[^\s/?#@]+")
 
 
@@ -119,7 +120,7 @@ _SWITCH: Final = _Kind(
     "1 or 0 (also true, false, yes, no, on, off)", _read_switch, lambda value: isinstance(value, bool)
 )
 _HOST: Final = _Kind(
-    "an address or host name", str, lambda value: isinstance(value, str) and value.strip() == value != ""
+    "an address or host name", str, lambda value: isinstance(value, str) and _HOST_TEXT.fullmatch(value) is not None
 )
 _NETWORKS: Final = _Kind("addresses or networks (10.0.0.0/8), separated by commas", _read_networks, _are_networks)
 _NAME: Final = _Kind(
@@ -146,9 +147,7 @@ class Settings:
     """
 
     dev: bool = _setting(False, _SWITCH, "Clients see error texts and log lines of functions. On under `camber dev`.")
-    instance_name: str = _setting(
-        "camber", _NAME, "The deployment's name: what stands before the `|` of its admin key."
-    )
+    instance_name: str = _setting("camber", _NAME, "The deployment's name: the first part of its admin key.")
     cloud_url: str = _setting(
         "", _URL, "Where clients reach the API from outside; empty: `http://` with the host and port it listens on."
     )
@@ -285,18 +284,20 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def describe() -> Iterator[Description]:
+def describe() -> list[Description]:
     """Every setting as the reference page lists it, in order."""
-    for setting in _ALL:
-        kind = _kind(setting)
-        yield Description(
-            name=setting.name,
-            variable=variable(setting.name),
-            default=_default_text(setting.default, setting.metadata["unit"]),
-            unit=setting.metadata["unit"],
-            allowed=kind.allowed,
-            text=setting.metadata["text"],
-        )
+    return [_description(setting) for setting in _ALL]
+
+
+def _description(setting: Field[Any]) -> Description:
+    return Description(
+        name=setting.name,
+        variable=variable(setting.name),
+        default=_default_text(setting.default, setting.metadata["unit"]),
+        unit=setting.metadata["unit"],
+        allowed=_kind(setting).allowed,
+        text=setting.metadata["text"],
+    )
 
 
 def _kind(setting: Field[Any]) -> _Kind:

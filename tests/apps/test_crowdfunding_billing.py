@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from apps.crowdfunding.billing import discounted, quote
 from apps.crowdfunding.crowdfunding_backers import revoke
 from apps.crowdfunding.users import ensure_app_user
-from camber import ConvexError, days
+from camber import ConvexError, days, seconds
 
 if TYPE_CHECKING:
     from camber.testing import Person
@@ -82,10 +82,10 @@ def test_without_a_backer_s_code_the_price_stays(campaign: Campaign) -> None:
 
 
 def test_the_discount_ends_with_the_access(campaign: Campaign, gold: Person) -> None:
-    campaign.advances(days(365) - 1)
+    campaign.advances(days(365) - seconds(6))
     assert gold.run(quote, amount_cents=999)["discountedCents"] == 749
 
-    campaign.advances(1)
+    campaign.advances(seconds(6))
 
     after = gold.run(quote, amount_cents=999)
     assert (after["tier"], after["percentOff"], after["discountedCents"]) == ("Gold", 0.0, 999)

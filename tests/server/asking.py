@@ -76,7 +76,7 @@ async def ask(
     method: str,
     path: str,
     *,
-    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
     parts: Iterable[bytes] = (b"",),
     query: str = "",
     client: tuple[str, int] | None = ("192.0.2.1", 50_000),
@@ -86,7 +86,7 @@ async def ask(
     """One request. After `parts`, the client waits for `wait()` (until it does, its body is unfinished) and then hangs up."""
     messages: list[Message] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages[-1]["more_body"] = wait is not None
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or []
     reply = Reply()
 
     async def receive() -> Message:

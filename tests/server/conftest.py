@@ -12,7 +12,6 @@ from camber.backend import Backend
 from camber.functions import load_application
 from camber.server import admin_key, create_app
 from camber.settings import Settings
-
 from tests.server.asking import Client
 
 APPLICATION = Path(__file__).parent / "application"

@@ -121,9 +121,7 @@ def test_a_call_that_is_cut_short_is_not_called_failed(client: Client) -> None:
     assert client.runner.run(run("action", "notes:later")).code == "CommitUnknown"
 
 
-def test_an_error_nobody_foresaw_shows_no_details(
-    opened: Opening, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_error_nobody_foresaw_shows_no_details(opened: Opening, caplog: pytest.LogCaptureFixture) -> None:
     client = opened()
     client.backend.database.storage.close()
 

@@ -30,7 +30,9 @@ def test_without_a_header_a_caller_is_anonymous(client: Client) -> None:
     assert client.query("notes:who") == {"operator": False, "identity": None}
 
 
-@pytest.mark.parametrize("text", ["Convex {key}", "convex {key}", "CONVEX  {key} ", "Convex prod:{key}", "Convex dev:{key}"])
+@pytest.mark.parametrize(
+    "text", ["Convex {key}", "convex {key}", "CONVEX  {key} ", "Convex prod:{key}", "Convex dev:{key}"]
+)
 def test_the_admin_key_makes_the_operator(client: Client, text: str) -> None:
     answered = asked_with(client, text.format(key=client.admin_key))
     assert answered.json["value"] == {"operator": True, "identity": None}
@@ -88,7 +90,9 @@ def test_another_scheme_is_refused(client: Client, header: str) -> None:
 def test_a_token_has_no_provider_yet(client: Client, token: str) -> None:
     answered = asked_with(client, f"Bearer {token}")
     assert (answered.status, answered.code) == (401, "NoAuthProvider")
-    assert answered.json["message"].startswith("No auth provider found matching the given token (no providers configured).")
+    assert answered.json["message"].startswith(
+        "No auth provider found matching the given token (no providers configured)."
+    )
 
 
 def test_two_headers_are_refused(client: Client) -> None:

@@ -38,7 +38,9 @@ def test_it_takes_lifespan_events(client: Client) -> None:
         assert [message["type"] for message in said] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-@pytest.mark.parametrize(("path", "word"), [("/api/sync", "NotOfferedYet"), ("/api/1.48.0/sync", "NotOfferedYet"), ("/x", "NotFound")])
+@pytest.mark.parametrize(
+    ("path", "word"), [("/api/sync", "NotOfferedYet"), ("/api/1.48.0/sync", "NotOfferedYet"), ("/x", "NotFound")]
+)
 def test_a_web_socket_is_refused_with_the_reason(client: Client, path: str, word: str) -> None:
     scope = {"type": "websocket", "path": path, "headers": []}
     (closed,) = client.runner.run(_tell(client.app, scope, "websocket.connect"))

@@ -66,7 +66,9 @@ def test_every_kind_of_cell_has_a_json_form(client: Client, admin: dict[str, str
     assert row == [9223372036854775807, 0.5, {"$bytes": "AP8="}, None, "inf", "ä"]
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM notes", "nonsense", "", "SELECT 1; SELECT 2", "SELECT * FROM nowhere"])
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM notes", "nonsense", "", "SELECT 1; SELECT 2", "SELECT * FROM nowhere"]
+)
 def test_sql_that_is_wrong_or_writes_is_refused(client: Client, admin: dict[str, str], statement: str) -> None:
     answered = sql(client, admin, statement)
     assert (answered.status, answered.code) == (400, "BadSql")

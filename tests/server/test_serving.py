@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,15 +35,17 @@ class Server:
     address: Address
     log: Path
 
-    def ask(self, method: str, path: str, content: object = None, *, site: bool = False, **headers: str) -> tuple[int, bytes]:
+    def ask(
+        self, method: str, path: str, content: object = None, *, key: str | None = None, site: bool = False
+    ) -> tuple[int, bytes]:
         with self.connection(site=site) as connection:
             body = None if content is None else json.dumps(content)
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            connection.request(method, path, body, {} if key is None else {"Authorization": f"Convex {key}"})
             response = connection.getresponse()
             return response.status, response.read()
 
-    def value(self, kind: str, path: str, args: object = None, **headers: str) -> object:
-        status, body = self.ask("POST", f"/api/{kind}", call(path, args), **headers)
+    def value(self, kind: str, path: str, args: object = None, *, key: str | None = None) -> object:
+        status, body = self.ask("POST", f"/api/{kind}", call(path, args), key=key)
         assert status == 200, body
         return json.loads(body)["value"]
 
@@ -92,7 +94,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starting]:
 
 def _start(data: Path, log: Path, **settings: object) -> Server:
     with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, str(SERVING), str(data)], env=_environment(settings), stderr=out, text=True)
+        process = subprocess.Popen(
+            [sys.executable, str(SERVING), str(data)], env=_environment(settings), stderr=out, text=True
+        )
     end = time.monotonic() + 20
     while time.monotonic() < end and process.poll() is None:
         if (address := address_of(data)) is not None and address.pid == process.pid and '"serving"' in log.read_text():
@@ -148,10 +152,10 @@ def test_requests_sent_at_once_are_answered_in_order(server: Server) -> None:
 
 def test_a_key_that_was_rotated_meanwhile_is_taken_at_once(server: Server) -> None:
     old = admin_key(server.data)
-    assert server.value("function", "notes:hidden", Authorization=f"Convex {old}") == "hidden"
+    assert server.value("function", "notes:hidden", key=old) == "hidden"
     new = rotate_admin_key(server.data)
-    assert server.value("function", "notes:hidden", Authorization=f"Convex {new}") == "hidden"
-    assert server.ask("POST", "/api/function", call("notes:hidden"), Authorization=f"Convex {old}")[0] == 403
+    assert server.value("function", "notes:hidden", key=new) == "hidden"
+    assert server.ask("POST", "/api/function", call("notes:hidden"), key=old)[0] == 403
 
 
 # Connections that are up to no good.
@@ -174,7 +178,7 @@ def test_a_head_that_does_not_come_ends_the_connection(server: Server, sent: byt
 def test_a_head_that_trickles_in_ends_the_connection(server: Server) -> None:
     with server.bare_connection() as connection:
         began = time.monotonic()
-        with pytest.raises(OSError):
+        with suppress(ConnectionError):
             connection.sendall(b"GET / HTTP/1.1\r\nx: ")
             while time.monotonic() - began < 5:
                 connection.sendall(b"y")
@@ -185,18 +189,20 @@ def test_a_head_that_trickles_in_ends_the_connection(server: Server) -> None:
 def test_a_head_without_end_is_refused(server: Server) -> None:
     with server.bare_connection() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nx: ")
-        for _ in range(4):
+        for _ in range(3):
             connection.sendall(b"y" * 4_000)
-            time.sleep(0.02)
-        assert read_all(connection).startswith((b"HTTP/1.1 431 ", b""))
+            time.sleep(0.05)
+        assert read_all(connection).startswith(b"HTTP/1.1 431 ")
     assert server.ask("GET", "/healthz")[0] == 200
 
 
 def test_a_body_s_trailers_without_end_are_cut_off(server: Server) -> None:
-    with server.bare_connection() as connection, pytest.raises(ConnectionError):
+    sent = 0
+    with server.bare_connection() as connection, suppress(ConnectionError):
         connection.sendall(b"POST /api/query HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ")
-        for _ in range(1_000):
-            connection.sendall(b"y" * 65_536)
+        while sent < 64 << 20:
+            sent += connection.send(b"y" * 65_536)
+    assert sent < 64 << 20
     assert server.ask("GET", "/healthz")[0] == 200
 
 
@@ -214,7 +220,9 @@ def test_a_client_that_sends_a_body_too_large_gets_to_the_answer(server: Server)
 
 def test_a_client_that_asks_before_it_sends_is_told_at_once(server: Server) -> None:
     with server.bare_connection() as connection:
-        connection.sendall(b"POST /api/query HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 999999\r\n\r\n")
+        connection.sendall(
+            b"POST /api/query HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 999999\r\n\r\n"
+        )
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
@@ -231,9 +239,14 @@ def test_connections_are_bounded(server: Server) -> None:
 
 
 def test_a_web_socket_is_refused_with_the_reason(server: Server) -> None:
-    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Key": "AAAA", "Sec_WebSocket_Version": "13"}
-    status, body = server.ask("GET", "/api/1.48.0/sync", **headers)
-    assert (status, json.loads(body)["code"]) == (400, "NotOfferedYet")
+    upgrade = (
+        b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAA\r\n\r\n"
+    )
+    with server.bare_connection() as connection:
+        connection.sendall(b"GET /api/1.48.0/sync HTTP/1.1\r\nhost: x\r\n" + upgrade)
+        answered = read_all(connection)
+    assert answered.startswith(b"HTTP/1.1 400 ")
+    assert b"NotOfferedYet" in answered
 
 
 # Starting and stopping.
@@ -271,6 +284,24 @@ def test_what_was_written_is_there_after_a_restart(start: Starting) -> None:
     assert admin_key(second.data) == admin_key(first.data)
 
 
+def test_a_server_whose_functions_do_not_stop_starts_anew_under_its_process_id(start: Starting) -> None:
+    server = start(mutation_seconds=0.1, shutdown_seconds=1)
+    server.value("mutation", "notes:add", {"text": "before"})
+    for _ in range(3):
+        status, body = server.ask("POST", "/api/mutation", call("notes:stubborn"))
+        assert status == 503 or json.loads(body)["status"] == "error"
+
+    end = time.monotonic() + 20
+    while (address := address_of(server.data)) in {None, server.address}:
+        assert time.monotonic() < end, server.log.read_text()
+        time.sleep(0.05)
+
+    assert address is not None
+    assert address.pid == server.process.pid
+    server.address = address
+    assert server.value("query", "notes:texts") == ["before"]
+
+
 def test_a_taken_port_is_named_with_who_has_it(start: Starting, server: Server, tmp_path: Path) -> None:
     port = urlsplit(server.address.url).port
     with pytest.raises(AssertionError) as refused:
@@ -281,7 +312,9 @@ def test_a_taken_port_is_named_with_who_has_it(start: Starting, server: Server, 
 
 
 def test_a_host_that_is_not_there_is_named(start: Starting) -> None:
-    with pytest.raises(AssertionError, match=r"host \(CAMBER_HOST\) is '192\.0\.2\.1', which is no address of this machine"):
+    with pytest.raises(
+        AssertionError, match=r"host \(CAMBER_HOST\) is '192\.0\.2\.1', which is no address of this machine"
+    ):
         start(host="192.0.2.1")
     with pytest.raises(AssertionError, match=r"host \(CAMBER_HOST\) is 'no\.such\.invalid', which has no address"):
         start(host="no.such.invalid")
@@ -290,7 +323,7 @@ def test_a_host_that_is_not_there_is_named(start: Starting) -> None:
 def test_the_log_is_json_lines_without_secrets(start: Starting) -> None:
     server = start()
     key = admin_key(server.data)
-    server.ask("POST", "/api/function", call("notes:hidden"), Authorization=f"Convex {key}")
+    server.ask("POST", "/api/function", call("notes:hidden"), key=key)
     server.stop()
 
     assert [event["event"] for event in server.logged()] == ["serving", "stopping"]

@@ -131,6 +131,10 @@ def test_the_reference_lists_every_setting_as_it_is(setting: Description) -> Non
 
 
 def test_the_reference_lists_nothing_else() -> None:
-    listed = [line.split("`")[1] for line in REFERENCE.read_text().splitlines() if line.startswith("| `") and line.count("|") == 6]
+    listed = [
+        line.split("`")[1]
+        for line in REFERENCE.read_text().splitlines()
+        if line.startswith("| `") and line.count("|") == 6
+    ]
     assert listed == [setting.name for setting in describe()]
     assert all(variable in REFERENCE.read_text() for variable in COMMAND_VARIABLES)

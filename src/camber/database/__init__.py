@@ -2,7 +2,7 @@
 
 from camber.database.catalog import SYSTEM_TABLES, Catalog, TableInfo
 from camber.database.committer import Mutation
-from camber.database.database import Database
+from camber.database.database import Database, compare_schema
 from camber.database.expressions import Expression, field
 from camber.database.handles import DatabaseReader, DatabaseWriter, Query, RunState
 from camber.database.limits import Limits, Usage
@@ -38,6 +38,7 @@ __all__ = [
     "Transaction",
     "Usage",
     "Watchdog",
+    "compare_schema",
     "field",
     "fixed_window",
     "forget_expired",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from camber.errors import DatabaseUsageError, InvalidValueError, QueryBuildError, SchemaDefinitionError
 from camber.schema import Index, Table, define_table
@@ -15,7 +15,7 @@ from camber.storage import BY_CREATION_TIME, BY_ID, ColumnKind, IndexLayout, Tab
 from camber.values import MISSING, Validator, float_key, key_of, key_reader, v
 
 FIRST_USER_TABLE = 10_001
-_NO_TABLE = 2**32 - 1
+ABSENT_TABLE = 2**32 - 1
 CREATION_TIME = "_creationTime"
 
 
@@ -138,7 +138,7 @@ def absent_table(name: str) -> TableInfo:
     Raises DatabaseUsageError for a name that no table can have.
     """
     try:
-        return TableInfo(_NO_TABLE, define_table(name, v.any()), {})
+        return TableInfo(ABSENT_TABLE, define_table(name, v.any()), {})
     except SchemaDefinitionError as error:
         raise DatabaseUsageError(str(error)) from None
 
@@ -158,7 +158,7 @@ def _key_parts(
     return tuple(key_reader((name,)) for name in names), places
 
 
-_COLUMN_KINDS: Final[dict[str, ColumnKind]] = {
+_COLUMN_KINDS: dict[str, ColumnKind] = {
     "number": "real",
     "bigint": "integer",
     "boolean": "boolean",
@@ -185,12 +185,11 @@ def _columns(validator: Validator) -> list[tuple[str, ColumnKind]]:
 def _column_kind(exported: Mapping[str, Any]) -> ColumnKind:
     kind: str = exported["type"]
     if kind == "union":
-        members = {_column_kind(member) for member in exported["value"] if member["type"] != "null"}
+        members: set[ColumnKind] = {_column_kind(member) for member in exported["value"] if member["type"] != "null"}
         return members.pop() if len(members) == 1 else "any"
     if kind == "literal":
         return "text" if isinstance(exported["value"], str) else "any"
-    found: ColumnKind = _COLUMN_KINDS.get(kind, "any")
-    return found
+    return _COLUMN_KINDS.get(kind) or "any"
 
 
 def _system_table(number: int, name: str, fields: Mapping[str, Validator], *indexes: Index) -> TableInfo:

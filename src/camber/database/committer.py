@@ -114,7 +114,8 @@ class Committer:
         with self.lock:
             self.closed = True
             self.lock.notify_all()
-        self._writer.thread.join()
+        while self._writer.thread.is_alive():  # the watchdog may put another in its place meanwhile
+            self._writer.thread.join(timeout=0.1)
         self._refuse_waiting(StorageError("The server is shutting down."))
 
     def next_timestamp(self) -> Timestamp:
@@ -147,9 +148,19 @@ class Committer:
     def forget_old_commits(self) -> None:
         """Now and then drop the part of the commit log that nobody needs."""
         now = self.clock.now_ns()
-        if now - self._forgotten_ns > COMMITS_KEPT_NS // 6:
-            self._forgotten_ns = now
+        if now - self._forgotten_ns <= COMMITS_KEPT_NS // 6:
+            return
+        self._forgotten_ns = now
+        try:
             self.storage.forget_commits(Timestamp(now - COMMITS_KEPT_NS))
+        except StorageError as error:
+            self.note_failure(error)
+            _log.warning("old rows of the commit log could not be dropped", exc_info=error)
+
+    def note_failure(self, error: Exception) -> None:
+        """After a COMMIT in doubt nothing more is written."""
+        if isinstance(error, CommitUnknownError):
+            self.broken = error
 
     def _refuse_waiting(self, error: StorageError) -> None:
         refused = False
@@ -209,6 +220,7 @@ class _Writer:
         self._committer = committer
         self.members: list[_Member] = []
         self.running: _Member | None = None
+        self._group: WriteGroup | None = None
         self._transaction: Transaction | None = None
         self._slot: Slot | None = None
         self.thread = threading.Thread(target=self._work, name="camber-writer", daemon=True)
@@ -241,6 +253,8 @@ class _Writer:
             self._transaction.refuse(
                 FunctionTimeoutError("This function ran out of time; nothing it does has any effect.")
             )
+        if self._group is not None:
+            self._group.close()  # the next writer needs the one that can be open
         self._committer.replace_writer(self)
 
     def _run_group(self) -> None:
@@ -249,9 +263,11 @@ class _Writer:
         if isinstance(alone := committer.waiting[0].mutation, _Alone):
             committer.waiting.popleft()
             alone.run_step()
+            if alone.error is not None:
+                committer.note_failure(alone.error)
             return
         try:
-            group = committer.storage.write_group()
+            group = self._group = committer.storage.write_group()
         except StorageError as error:
             self._settle_all([committer.waiting.popleft()], error)
             return
@@ -312,16 +328,17 @@ class _Writer:
         self.running, self._transaction = member, transaction
         try:
             self._slot.run(lambda: member.mutation.run(transaction), member.mutation.seconds, transaction.usage)
-        except TableMissing:
-            overlay.rollback(mark.written)
-            raise
         except Exception as error:  # noqa: BLE001
             if self._slot.time_is_up():
                 self._spoiled(member, error)
             member.error = error
-            transaction.rollback(mark)
         finally:
             self.running = None
+        if transaction.missing_table is not None:  # also where the function caught the error and went on
+            overlay.rollback(mark.written)
+            raise TableMissing(transaction.missing_table)
+        if member.error is not None:
+            transaction.rollback(mark)
         transaction.refuse(DatabaseUsageError("This function has ended; its ctx can't be used any more."))
         member.wrote = overlay.wrote_since(mark.written)
 
@@ -360,8 +377,7 @@ class _Writer:
         return latest
 
     def _settle_all(self, members: Sequence[_Member], error: StorageError) -> None:
-        if isinstance(error, CommitUnknownError):
-            self._committer.broken = error
+        self._committer.note_failure(error)
         for member in members:
             member.mutation.settle(None, error)
         self._committer.on_settled()
@@ -370,6 +386,7 @@ class _Writer:
         try:
             self._committer.create_table(name)
         except Exception as error:  # noqa: BLE001
+            self._committer.note_failure(error)
             waiting = self._committer.waiting.popleft()
             waiting.mutation.settle(None, error)
             self._committer.on_settled()

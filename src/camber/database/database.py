@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
 from camber.clock import Clock, Entropy
-from camber.database.catalog import SYSTEM_CATALOG, Catalog
+from camber.database.catalog import ABSENT_TABLE, SYSTEM_CATALOG, Catalog
 from camber.database.committer import Committer, Mutation
 from camber.database.feed import CommitFeed
 from camber.database.limits import Limits
@@ -27,10 +27,11 @@ from camber.database.transaction import Transaction
 from camber.database.watchdog import Watchdog
 from camber.errors import DatabaseUsageError, StorageError
 from camber.schema import Schema
-from camber.storage import CommitRow, SchemaChange, Snapshot, Storage, Timestamp
+from camber.storage import CommitRow, Onlooker, SchemaChange, Snapshot, Storage, Timestamp
 
 MAX_TABLES = 10_000
 CURSOR_KEY = "cursorKey"
+CATALOGS_KEPT_NS = 60 * 1_000_000_000
 
 
 class Database:
@@ -50,9 +51,9 @@ class Database:
     ) -> None:
         """Bring the stored tables to this schema and start the writer. Raises SchemaMismatchError, having changed nothing."""
         self.storage, self.clock, self.entropy, self.limits = storage, clock, entropy, limits
-        last = self._announce_stored_tables()
+        last = _announce_stored_tables(storage)
         self.schema = schema
-        self.catalog = SYSTEM_CATALOG
+        self._catalogs = [(Timestamp(0), SYSTEM_CATALOG)]
         self.feed = CommitFeed(last)
         self.watchdog = Watchdog()
         self._committer = Committer(
@@ -69,12 +70,17 @@ class Database:
             on_abandoned=on_abandoned,
         )
         try:
-            self.catalog = self._adapt(schema, progress)
+            self._adapt(schema, progress)
             self.cursors = Cursors(self._cursor_key())
         except BaseException:
             self._committer.close()
             self.watchdog.close()
             raise
+
+    @property
+    def catalog(self) -> Catalog:
+        """The tables as they are now."""
+        return self._catalogs[-1][1]
 
     @property
     def last_timestamp(self) -> Timestamp:
@@ -101,9 +107,8 @@ class Database:
 
     def transaction(self, snapshot: Snapshot, *, now_ms: float | None = None) -> Transaction:
         """A read-only transaction on a snapshot."""
-        return Transaction(
-            snapshot, self.catalog, limits=self.limits, now_ms=self.now_ms() if now_ms is None else now_ms
-        )
+        catalog = self._catalog_at(snapshot.timestamp)
+        return Transaction(snapshot, catalog, limits=self.limits, now_ms=self.now_ms() if now_ms is None else now_ms)
 
     @contextmanager
     def snapshot(self) -> Generator[Snapshot]:
@@ -128,7 +133,7 @@ class Database:
         """
 
         def change() -> None:
-            self.catalog = self._adapt(schema, None)
+            self._adapt(schema, None)
             self.schema = schema
             activate()
 
@@ -140,40 +145,39 @@ class Database:
         self.watchdog.close()
         self.storage.close()
 
-    def _announce_stored_tables(self) -> Timestamp:
-        """Tell the driver which tables the database has (a new one has none); returns its latest timestamp."""
-        with self.snapshot() as snapshot:
-            last = snapshot.timestamp
-        if last:
-            self.storage.use_layouts([SYSTEM_CATALOG.by_name["_tables"].layout])
-            with self.snapshot() as snapshot:
-                present = [table.layout for table in system_tables_of(snapshot)]
-            self.storage.use_layouts(present)
-            # The users' tables too, as they are stored: they are read under these layouts to see whether they fit the new ones.
-            with self.snapshot() as snapshot:
-                stored = read_stored_tables(snapshot)
-            self.storage.use_layouts([*present, *stored.layouts()])
-        return last
+    def _catalog_at(self, timestamp: Timestamp) -> Catalog:
+        """The tables as a snapshot of this timestamp has them."""
+        catalogs = self._catalogs
+        if catalogs[-1][0] <= timestamp:
+            return catalogs[-1][1]
+        return next((catalog for since, catalog in reversed(catalogs) if since <= timestamp), catalogs[0][1])
 
-    def _adapt(self, schema: Schema, progress: Progress | None) -> Catalog:
+    def _adapt(self, schema: Schema, progress: Progress | None) -> None:
         with self.snapshot() as snapshot:
             plan = plan_change(
                 snapshot, read_stored_tables(snapshot), schema, max_key=self.limits.max_key, progress=progress
             )
         self._carry_out(plan, progress)
-        return plan.catalog
 
     def _carry_out(self, plan: SchemaPlan, progress: Progress | None) -> None:
         if plan.is_empty:
             self.storage.use_layouts(plan.catalog.layouts())
+            self._catalogs[-1] = (self._catalogs[-1][0], plan.catalog)
             return
         committer = self._committer
         timestamp = committer.next_timestamp()
-        touched = Touched({}, plan.catalog.by_number)
+        touched = Touched({}, {*plan.catalog.by_number, ABSENT_TABLE})
         writes = row_writes(plan, self.entropy, self.now_ms(), committer.creation_times)
         record = CommitRow(timestamp, touched.encode(), self.entropy.random_bytes(16))
         told = None if progress is None else partial(progress, "building indexes")
-        self.storage.change_schema(SchemaChange(plan.steps, writes, record, told))
+        # Known before it is committed: a snapshot may see the commit before this thread has returned from it.
+        old = sum(since <= timestamp - CATALOGS_KEPT_NS for since, _ in self._catalogs)
+        self._catalogs = [*self._catalogs[max(0, old - 1) :], (timestamp, plan.catalog)]
+        try:
+            self.storage.change_schema(SchemaChange(plan.steps, writes, record, told))
+        except BaseException:
+            self._catalogs = self._catalogs[:-1]
+            raise
         self.storage.use_layouts(plan.catalog.layouts())
         committer.last = timestamp
         self.feed.publish(timestamp, touched)
@@ -185,7 +189,6 @@ class Database:
         with self.snapshot() as snapshot:
             plan = create_table_plan(read_stored_tables(snapshot), self.catalog, name)
         self._carry_out(plan, None)
-        self.catalog = plan.catalog
 
     def _cursor_key(self) -> bytes:
         """The key that hides what cursors hold; made once, kept with the data."""
@@ -200,3 +203,26 @@ class Database:
             plan = SchemaPlan(self.catalog, put=((self.catalog.by_name["_deployment"], None, fields),))
         self._carry_out(plan, None)
         return key
+
+
+def compare_schema(onlooker: Onlooker, schema: Schema, limits: Limits, progress: Progress | None = None) -> SchemaPlan:
+    """What serving this schema on the stored data would change. Raises SchemaMismatchError with every document that does not fit."""
+    _announce_stored_tables(onlooker)
+    with closing(onlooker.snapshot()) as snapshot:
+        return plan_change(snapshot, read_stored_tables(snapshot), schema, max_key=limits.max_key, progress=progress)
+
+
+def _announce_stored_tables(storage: Onlooker) -> Timestamp:
+    """Tell the driver which tables the database has (a new one has none); returns its latest timestamp."""
+    with closing(storage.snapshot()) as snapshot:
+        last = snapshot.timestamp
+    if last:
+        storage.use_layouts([SYSTEM_CATALOG.by_name["_tables"].layout])
+        with closing(storage.snapshot()) as snapshot:
+            present = [table.layout for table in system_tables_of(snapshot)]
+        storage.use_layouts(present)
+        # The users' tables too, as they are stored: they are read under these layouts to see whether they fit the new ones.
+        with closing(storage.snapshot()) as snapshot:
+            stored = read_stored_tables(snapshot)
+        storage.use_layouts([*present, *stored.layouts()])
+    return last

@@ -38,8 +38,8 @@ class Expression:
         return hash(self._text)
 
     def holds(self, document: dict[str, Any]) -> bool:
-        """Whether a filter keeps this document: only if the value is exactly true (protocol 3.4)."""
-        return self.evaluate(document) is True
+        """Whether a filter keeps this document. Raises DatabaseUsageError where the value is no boolean, as a deployment does."""
+        return _boolean(self.evaluate(document), "A condition")
 
     def __eq__(self, other: object) -> Comparison:  # type: ignore[override]
         return _compared(self, "==", other)

@@ -33,7 +33,10 @@ class Usage:
     database_seconds: float = 0.0
 
 
-_ADVICE = " Consider using smaller limits in your queries, paginating your queries, or using indexed queries with a selective index range expressions."
+_ADVICE = (
+    " Consider using smaller limits in your queries, paginating your queries, "
+    "or using indexed queries with a selective index range expressions."
+)
 
 
 def too_many_documents_read(limits: Limits) -> LimitError:

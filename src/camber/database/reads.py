@@ -23,11 +23,11 @@ WHOLE_TABLE_BYTES = 64 * 1024
 ReaderT = TypeVar("ReaderT", bound=Hashable)
 
 
-class Read(NamedTuple):  # pyright: ignore[reportIncompatibleMethodOverride]
+class Read(NamedTuple):
     """One range that was read: keys from `lower` on and below `upper` (None: to the end)."""
 
     table: int
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     lower: bytes
     upper: bytes | None
 

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from camber.clock import Entropy
-from camber.database.catalog import CREATION_TIME, Catalog, IndexInfo, TableInfo
+from camber.database.catalog import CREATION_TIME, Catalog, IndexInfo, TableInfo, absent_table
 from camber.database.limits import (
     Limits,
     Usage,
@@ -98,6 +98,7 @@ class Transaction:
         "catalog",
         "kept",
         "limits",
+        "missing_table",
         "now_ms",
         "overlay",
         "reads",
@@ -122,6 +123,8 @@ class Transaction:
         self.kept = kept
         self.reads: list[Read] = []
         self.attempts: list[Attempt] = []
+        self.missing_table: str | None = None
+        """A table that has to be created before this can be run."""
         self._creation_times, self._entropy = creation_times, entropy
         self._refusal: Exception | None = None
 
@@ -159,7 +162,7 @@ class Transaction:
         keep: Callable[[dict[str, Any]], bool] | None = None,
     ) -> list[dict[str, Any]]:
         """The first `limit` documents of a range that `keep` lets through (all without a limit), as fresh dicts."""
-        if keep is None and limit is not None and limit <= _FEW:
+        if limit is not None and (limit == 0 or (keep is None and limit <= _FEW)):
             return self._read_few(table, index, lower, upper, descending=descending, limit=limit)
         found = self.scan(
             table, index, lower, upper, descending=descending, at_most=None if keep else limit, steady=False
@@ -248,6 +251,7 @@ class Transaction:
         merged: dict[str, Any] = decode_document(found[1])
         for name, new in value.items():
             if new is UNSET:
+                normalize({name: None})  # what is to be removed must be the name of a field
                 merged.pop(name, None)
             else:
                 merged[name] = new
@@ -325,6 +329,8 @@ class Transaction:
         """The table of this name; one that is missing is created on its first insert, as in Convex."""
         found = self.catalog.by_name.get(name)
         if found is None:
+            absent_table(name)  # refuses what can be no name
+            self.missing_table = name
             raise TableMissing(name)
         return found
 

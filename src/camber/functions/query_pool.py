@@ -99,6 +99,7 @@ class QueryPool:
 
     def _start(self) -> None:
         self._alive += 1
+        self._awake += 1
         worker = threading.Thread(target=self._work, name="camber-query", daemon=True)
         self._workers.add(worker)
         worker.start()
@@ -106,7 +107,6 @@ class QueryPool:
     def _work(self) -> None:
         worker = _Worker(self._database)
         slot = self._watchdog.slot(lambda: self._abandoned(worker))
-        self._awake += 1
         try:
             while True:
                 try:

@@ -50,7 +50,8 @@ class RegisteredFunction(Generic[P, R]):
         returns: Mapping[str, Validator] | Validator | None,
         guards: tuple[Guard, ...],
     ) -> None:
-        self.handler, self.kind, self.internal, self.guards = handler, kind, internal, guards
+        self.handler, self.internal, self.guards = handler, internal, guards
+        self.kind: Kind = kind
         self.name = name or wire_name(handler.__name__)
         self.path = ""
         """`module:name`, once the application is loaded."""
@@ -192,21 +193,21 @@ ActionResult = Awaitable[R]
 
 
 def _check_colour(handler: Callable[..., Any], kind: Kind) -> None:
-    place = f"{handler.__code__.co_filename}:{handler.__code__.co_firstlineno}"
-    if inspect.iscoroutinefunction(handler) and kind != "action":
-        raise LoadError(
-            [
-                f"{place}: {handler.__name__} is an `async def`, but a {kind} is a plain `def`: it only sees the database, "
-                "and nothing in it waits. Drop `async` and `await`, or declare it with @action."
-            ]
+    code = handler.__code__
+    waits = inspect.iscoroutinefunction(handler)
+    if waits == (kind == "action"):
+        return
+    if waits:
+        problem = (
+            f"is an `async def`, but a {kind} is a plain `def`: it only sees the database, and nothing in it waits. "
+            "Drop `async` and `await`, or declare it with @action."
         )
-    if not inspect.iscoroutinefunction(handler) and kind == "action":
-        raise LoadError(
-            [
-                f"{place}: {handler.__name__} is a plain `def`, but an action is an `async def`: it talks to the world and waits for it. "
-                "Write `async def`, or declare it with @mutation or @query."
-            ]
+    else:
+        problem = (
+            "is a plain `def`, but an action is an `async def`: it talks to the world and waits for it. "
+            "Write `async def`, or declare it with @mutation or @query."
         )
+    raise LoadError([f"{code.co_filename}:{code.co_firstlineno}: {handler.__name__} {problem}"])
 
 
 def _resolve(
@@ -226,7 +227,7 @@ def _resolve(
         signature = list(inspect.signature(handler).parameters.values())[1:]
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
         names = [parameter for parameter in signature if parameter.kind is not parameter.VAR_KEYWORD]
-        args = _args(handler, names, hints, given_args, takes_all=takes_all)
+        args = _args(names, hints, given_args, takes_all=takes_all)
     except ValidatorDefinitionError as error:
         raise LoadError([f"{place}: {handler.__name__}: {error}"]) from None
     _check_wire_names(handler, names, place)
@@ -248,7 +249,6 @@ def _returns(hints: Mapping[str, Any], given: Mapping[str, Validator] | Validato
 
 
 def _args(
-    handler: Callable[..., Any],
     parameters: list[inspect.Parameter],
     hints: Mapping[str, Any],
     given: Mapping[str, Validator] | Validator | None,

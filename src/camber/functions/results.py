@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from camber.clock import Clock
 from camber.database import Read
 from camber.database.feed import CommitFeed
 from camber.functions.running import RunOutcome
@@ -16,7 +16,7 @@ from camber.storage import Timestamp
 
 AnswerT = TypeVar("AnswerT")
 
-CLOCK_SECONDS = 5.0
+_CLOCK_NS = 5_000_000_000
 """How long a result that depends on the time is given to new callers."""
 
 _ENTRY_BYTES = 400
@@ -29,14 +29,21 @@ ResultKey = tuple[str, bytes, bytes]
 class CachedResult(Generic[AnswerT]):
     """One result. `stale` is set by the thread that commits, and never taken back."""
 
-    __slots__ = ("answer", "expires", "internal", "key", "reads", "size", "stale")
+    __slots__ = ("answer", "expires_ns", "internal", "key", "reads", "size", "stale")
 
     def __init__(
-        self, key: ResultKey, answer: AnswerT, outcome: RunOutcome, reads: Sequence[Read], *, internal: bool
+        self,
+        key: ResultKey,
+        answer: AnswerT,
+        outcome: RunOutcome,
+        reads: Sequence[Read],
+        *,
+        internal: bool,
+        expires_ns: int | None,
     ) -> None:
         self.key, self.answer, self.reads, self.internal = key, answer, reads, internal
         self.stale = False
-        self.expires = time.monotonic() + CLOCK_SECONDS if outcome.read_clock else None
+        self.expires_ns = expires_ns
         self.size = _ENTRY_BYTES + len(outcome.value or b"") + len(key[1]) + _READ_BYTES * len(reads)
 
     def became_stale(self) -> None:
@@ -47,8 +54,8 @@ class CachedResult(Generic[AnswerT]):
 class ResultCache(Generic[AnswerT]):
     """Good results up to a number and a total size; the least recently used go first. Safe for several threads."""
 
-    def __init__(self, feed: CommitFeed, *, entries: int, size: int) -> None:
-        self._feed, self._most_entries, self._most_bytes = feed, entries, size
+    def __init__(self, feed: CommitFeed, clock: Clock, *, entries: int, size: int) -> None:
+        self._feed, self._clock, self._most_entries, self._most_bytes = feed, clock, entries, size
         self._results: OrderedDict[ResultKey, CachedResult[AnswerT]] = OrderedDict()
         self._by_identity: set[tuple[str, bytes]] = set()
         self._size = 0
@@ -67,7 +74,7 @@ class ResultCache(Generic[AnswerT]):
                 found = self._results.get((path, args, caller_key(caller)))
                 if found is None:
                     return None
-            if found.stale or (found.expires is not None and found.expires < time.monotonic()):
+            if found.stale or self._is_past(found.expires_ns):
                 self._drop(found)
                 return None
             if found.internal and not caller.is_admin:
@@ -88,11 +95,16 @@ class ResultCache(Generic[AnswerT]):
     ) -> None:
         """Keep a result with the answer it gives, unless a commit since its timestamp touched it."""
         who = caller_key(caller) if outcome.read_identity else b""
-        result = CachedResult((*asked, who), answer, outcome, reads, internal=internal)
+        expires_ns = self._clock.now_ns() + _CLOCK_NS if outcome.read_clock else None
+        result = CachedResult((*asked, who), answer, outcome, reads, internal=internal, expires_ns=expires_ns)
         if result.size > self._most_bytes // 8 or not self._feed.watch(result, timestamp):
             return
         with self._lock:
             self._put(result)
+
+    def _is_past(self, expires_ns: int | None) -> bool:
+        # By the clock that functions see. One that was set back ends a result too, rather than keep it until it catches up.
+        return expires_ns is not None and not 0 <= expires_ns - self._clock.now_ns() <= _CLOCK_NS
 
     def clear(self) -> None:
         """Drop everything, when the application or the tables change."""

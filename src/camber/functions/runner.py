@@ -11,7 +11,7 @@ from typing import Any
 from camber.clock import Entropy
 from camber.database import Database, Transaction, Usage
 from camber.database.held_snapshots import HeldSnapshots
-from camber.errors import FunctionNotFoundError, RequestError, WrongKindError
+from camber.errors import ConvexError, FunctionNotFoundError, RequestError, ValidationError, WrongKindError
 from camber.functions.action_pool import ActionJob, ActionPool
 from camber.functions.application import canonical_path
 from camber.functions.calls import ActionCall, Function, MutationCall, QueryCall
@@ -25,6 +25,8 @@ from camber.settings import Settings
 from camber.storage import Timestamp
 
 _log = logging.getLogger("camber.functions")
+
+_CLIENTS_ERRORS = (ConvexError, ValidationError, FunctionNotFoundError, WrongKindError)
 
 
 class FunctionsByPath:
@@ -62,7 +64,7 @@ class Runner:
         )
         self._actions = ActionPool(threads=settings.running_actions)
         self._results: ResultCache[Outcome] = ResultCache(
-            database.feed, entries=settings.cache_entries, size=settings.cache_bytes
+            database.feed, database.clock, entries=settings.cache_entries, size=settings.cache_bytes
         )
         self._asked: dict[tuple[str, bytes], tuple[str, bytes]] = {}
         self._asked_lock = threading.Lock()
@@ -149,8 +151,11 @@ class Runner:
         if run.error is None:
             return Outcome(run.value, None, None, lines, timestamp)
         error = checked_error(run.error)
-        if not isinstance(error, (FunctionNotFoundError, WrongKindError)):
-            _log.info("function failed, request %s", request_id, exc_info=error)
+        if isinstance(error, _CLIENTS_ERRORS):
+            # Only the kind: the text may show what the client sent, which can be a secret.
+            _log.debug("a call was refused", extra={"request_id": request_id, "error": type(error).__name__})
+        else:
+            _log.error("a function failed", extra={"request_id": request_id}, exc_info=error)
         return Outcome(None, client_message(error, request_id, dev=dev), client_data(error), lines, timestamp, error)
 
     # The steps of the above

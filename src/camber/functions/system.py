@@ -48,7 +48,7 @@ def system_functions(
 
 @internal_query(args={"paginationOpts": pagination_options_validator})
 def _tables(ctx: QueryCtx, pagination_opts: Any) -> Any:  # noqa: ARG001  there is one page of names
-    names = sorted(name for name in _transaction(ctx).catalog.by_name if not name.startswith("_"))
+    names = sorted(found["name"] for found in ctx.db.system.query("_tables").collect() if found["name"][0] != "_")
     return {"page": [{"name": name} for name in names], "isDone": True, "continueCursor": "end"}
 
 

@@ -19,9 +19,10 @@ _SECRET_FIELDS: Final = frozenset(
     {"authorization", "admin_key", "adminkey", "password", "secret", "token", "cookie", "set-cookie"}
 )
 _SECRET_TEXTS: Final = (
-    re.compile(r"\|01[0-9a-f]{64}"),
-    re.compile(r"(?<=Bearer )[\w.~+/=-]+", re.IGNORECASE),
+    # The first takes an impersonated identity along with the key; a key may also stand alone.
     re.compile(r"(?<=Convex )\S+\|\S+", re.IGNORECASE),
+    re.compile(r"(?<=Bearer )[\w.~+/=-]+", re.IGNORECASE),
+    re.compile(r"\|01[0-9a-f]{64}"),
 )
 
 

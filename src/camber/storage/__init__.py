@@ -15,6 +15,7 @@ from camber.storage.interface import (
     DropIndex,
     DropTable,
     IndexLayout,
+    Onlooker,
     Row,
     RowWrite,
     SchemaChange,
@@ -39,6 +40,7 @@ __all__ = [
     "DropIndex",
     "DropTable",
     "IndexLayout",
+    "Onlooker",
     "Row",
     "RowWrite",
     "SchemaChange",
@@ -51,16 +53,25 @@ __all__ = [
     "Timestamp",
     "UniqueKeyTaken",
     "WriteGroup",
+    "open_onlooker",
     "open_storage",
 ]
 
 
-def open_storage(location: Path, *, create: bool, durable: bool = True) -> Storage:
+def open_storage(location: Path, *, create: bool, durable: bool = True, readers: int = 32) -> Storage:
     """Open the data folder at this path, and make it first where `create` says so and nothing is there.
 
-    Without `durable` commits don't wait for the disk: for tests, whose folder goes with them. Raises DataFolderError where the
+    Without `durable` commits don't wait for the disk: for tests, whose folder goes with them. `readers` is how many snapshots
+    can be open at once, those that are held for later included. Raises DataFolderError where the
     folder or the file in it can't be used (nothing is changed then), DataFolderInUseError where another process holds it.
     """
     driver = import_module("camber.storage.sqlite")
-    storage: Storage = driver.open_storage(location, create=create, durable=durable)
+    storage: Storage = driver.open_storage(location, create=create, durable=durable, readers=readers)
     return storage
+
+
+def open_onlooker(location: Path) -> Onlooker:
+    """Read the data folder at this path, which another process may hold. Raises DataFolderError where there is no data of ours."""
+    driver = import_module("camber.storage.sqlite")
+    onlooker: Onlooker = driver.open_onlooker(location)
+    return onlooker

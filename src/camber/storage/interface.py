@@ -255,6 +255,18 @@ class Storage(Protocol):
         ...
 
 
+class Onlooker(Protocol):
+    """Reads what another process may be serving: nobody is kept out and nothing is changed."""
+
+    def use_layouts(self, layouts: Sequence[TableLayout]) -> None:
+        """As of a `Storage`."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Open one snapshot of the latest state."""
+        ...
+
+
 class UniqueKeyTaken(Exception):
     """A commit met a unique key that is already there; nothing was written.
 

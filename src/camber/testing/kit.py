@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import tempfile
 import typing
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from camber.errors import ConfigurationError, ConvexError, LoadError
 from camber.functions import (
     ActionCtx,
     Application,
+    CallKind,
     MutationCtx,
     QueryCtx,
     RegisteredFunction,
@@ -56,6 +57,10 @@ class Person:
     def __init__(self, backend: Backend, caller: Caller) -> None:
         self._backend, self.caller = backend, caller
 
+    @overload
+    def run(
+        self, function: RegisteredFunction[Concatenate[Any, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
     @overload
     def run(self, function: RegisteredFunction[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
@@ -171,7 +176,9 @@ class Backend(Person):
             target = cast("RegisteredFunction[..., Any]", function)
             path, given = self._path_of(target), target.wire_args(args, kwargs)
         returns = None if target is None else target.returns
-        kind = None if caller.is_admin or target is None else target.kind
+        kind: CallKind | None = None
+        if target is not None and not caller.is_admin:
+            kind = target.kind
         outcome = self.engine.run_sync(path, encode_value(normalize(given)), caller, kind=kind)
         if outcome.exception is not None:
             raise _as_raised(outcome.exception, outcome.error)

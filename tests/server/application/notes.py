@@ -61,6 +61,15 @@ def broken(ctx: MutationCtx) -> None:
     raise ValueError("a detail")
 
 
+@mutation
+def stubborn(ctx: MutationCtx) -> None:
+    while True:
+        try:
+            sum(range(1_000))
+        except BaseException:  # noqa: BLE001  this is what it is for
+            continue
+
+
 @internal_query
 def hidden(ctx: QueryCtx) -> str:
     return "hidden"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from camber.storage.sqlite.onlooker import SqliteOnlooker, open_onlooker
 from camber.storage.sqlite.storage import SqliteStorage, open_storage
 
-__all__ = ["SqliteStorage", "open_storage"]
+__all__ = ["SqliteOnlooker", "SqliteStorage", "open_onlooker", "open_storage"]

@@ -101,6 +101,18 @@ class DataFolder:
             self._lock = -1
 
 
+def data_file(folder: Path) -> Path:
+    """The data file in this folder, which is ours as far as its first bytes say. Raises DataFolderError.
+
+    Not for a process that holds the folder: see `DataFolder.hold` on what looking at the file would do to its locks.
+    """
+    try:
+        _check(folder / DATA_FILE, may_be_missing=False)
+    except OSError as error:
+        raise DataFolderError(f"the data folder {folder} can't be read: {error.strerror}") from error
+    return folder / DATA_FILE
+
+
 def _check(file: Path, *, may_be_missing: bool) -> bool:
     """Refuse what is no data file of ours, by its first bytes alone: SQLite would change some of these files by opening them.
 

@@ -12,7 +12,7 @@ import apsw
 
 from camber.errors import StorageError
 from camber.storage.interface import BY_ID, Row, Timestamp
-from camber.storage.sqlite.connections import Cursor, Reader
+from camber.storage.sqlite.connections import Reader
 from camber.storage.sqlite.failures import storage_error
 from camber.storage.sqlite.tables import OrderSql, TableSql
 
@@ -40,10 +40,10 @@ class SqliteSnapshot:
         when_closed: Callable[[Self], None],
     ) -> None:
         self.timestamp = timestamp
-        self._reader = reader
+        self._reader, self._cursor = reader, reader.cursor
         self._tables, self._path, self._when_closed = tables, path, when_closed
         self._lock = threading.Lock()
-        self._cursor: Cursor | None = reader.cursor
+        self._is_closed = self._has_ended = False
 
     def get(self, table: int, id: str) -> Row | None:
         sql = self._tables.get(table)
@@ -80,16 +80,14 @@ class SqliteSnapshot:
         return self._fetch(order.counting, (lower, upper))[0][0]
 
     def close(self) -> None:
+        self._is_closed = True
         if not self._lock.acquire(blocking=False):
             self._interrupt()
             self._lock.acquire()
-        try:
-            if self._cursor is None:
-                return
-            self._cursor = None
-        finally:
-            self._lock.release()
-        self._when_closed(self)
+        has_ended, self._has_ended = self._has_ended, True
+        self._lock.release()
+        if not has_ended:
+            self._when_closed(self)
 
     @property
     def reader(self) -> Reader:
@@ -100,15 +98,15 @@ class SqliteSnapshot:
         """Make the statement that another thread runs right now fail."""
         self._reader.connection.interrupt()
 
-    def _open_cursor(self) -> Cursor:
-        if self._cursor is None:
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
             raise StorageError("the snapshot is closed")
-        return self._cursor
 
     def _fetch(self, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
+            self._refuse_when_closed()
             try:
-                return self._open_cursor().execute(sql, bindings).fetchall()
+                return self._cursor.execute(sql, bindings).fetchall()
             except apsw.Error as error:
                 raise storage_error(error, self._path) from error
 

@@ -21,7 +21,6 @@ from camber.storage.sqlite.reading import SqliteSnapshot
 from camber.storage.sqlite.tables import TableSql
 from camber.storage.sqlite.writing import SqliteWriteGroup, Writer, last_timestamp
 
-READERS = 16
 CHECKPOINT_PAGES = 4000
 """At how many pages of WAL, 4 KiB each, a checkpoint is due; so many still fit into the first block of its index."""
 _PATIENCE_SECONDS = 10.0
@@ -36,7 +35,7 @@ def open_storage(
     create: bool,
     durable: bool = True,
     vfs: str | None = None,
-    readers: int = READERS,
+    readers: int = 32,
     checkpoint_pages: int = CHECKPOINT_PAGES,
     patience: float = _PATIENCE_SECONDS,
 ) -> SqliteStorage:
@@ -152,6 +151,7 @@ class SqliteStorage:
             except BaseException:
                 self._eras.pop()
                 raise
+            self._writer.checkpoint_when_due()
         finally:
             self._writer.end()
 

@@ -18,18 +18,16 @@ from camber.storage.sqlite.failures import commit_in_doubt, refused_write, stora
 from camber.storage.sqlite.reading import SqliteSnapshot
 from camber.storage.sqlite.tables import TableSql
 
-LAST_COMMIT = "SELECT timestamp FROM commits ORDER BY timestamp DESC LIMIT 1"
+_LAST_COMMIT = "SELECT timestamp FROM commits ORDER BY timestamp DESC LIMIT 1"
 _ADD_COMMIT = "INSERT INTO commits (timestamp, touched, token) VALUES (?, ?, ?)"
 
 _CHECKPOINT_MILLISECONDS = 250
 _OVERGROWN = 4  # times the pages at which a checkpoint is due: then it waits for readers
 
-Updates = dict[tuple[int, ...], list[tuple[object, ...]]]
-
 
 def last_timestamp(cursor: Cursor) -> Timestamp:
     """The timestamp of the state that the cursor's connection sees; 0 before the first commit."""
-    found = cursor.execute(LAST_COMMIT).fetchall()
+    found = cursor.execute(_LAST_COMMIT).fetchall()
     return Timestamp(found[0][0] if found else 0)
 
 
@@ -80,7 +78,7 @@ def _by_table(writes: Iterable[RowWrite]) -> dict[int, Iterable[RowWrite]]:
 
 def _update(cursor: Cursor, sql: TableSql, rows: Sequence[RowWrite]) -> int:
     """Update rows, setting only what changes; returns how many row changes SQLite counts."""
-    statements: Updates = {}
+    statements: dict[tuple[int, ...], list[tuple[object, ...]]] = {}
     giving_up: dict[int, list[tuple[str]]] = {}
     for row in rows:
         changed = _changed(row)
@@ -144,9 +142,9 @@ class Writer:
             raise StorageError(f"another transaction has held the writer for {self._patience:g} s")
         try:
             self.refuse_when_broken()
-            if self._pages >= (self._checkpoint_at // 4 if quiet else self._checkpoint_at):
-                self._checkpoint()
-            self.reader.cursor.execute("BEGIN")
+            self.checkpoint_when_due(quiet=quiet)
+            # At once for writing: a transaction that has read can't wait any more for another program that writes.
+            self.reader.cursor.execute("BEGIN IMMEDIATE")
             return last_timestamp(self.reader.cursor)
         except BaseException as error:
             self.end()
@@ -232,12 +230,14 @@ class Writer:
         self._pages = pages
         return apsw.SQLITE_OK
 
-    def _checkpoint(self) -> None:
-        """Bring the WAL's pages into the file, so that it can be started over.
+    def checkpoint_when_due(self, *, quiet: bool = False) -> None:
+        """Bring the WAL's pages into the file, so that it can be started over; for who has the writer, outside a transaction.
 
         Snapshots that overlap each other without end would keep it from that for ever: from some size on, wait a moment for them.
         One that stays open longer costs such a wait only each time that the WAL has doubled.
         """
+        if self._pages < (self._checkpoint_at // 4 if quiet else self._checkpoint_at):
+            return
         connection, mode = self.reader.connection, apsw.SQLITE_CHECKPOINT_PASSIVE
         if self._pages >= self._wait_at:
             self._wait_at, mode = 2 * self._pages, apsw.SQLITE_CHECKPOINT_RESTART
@@ -280,7 +280,7 @@ class SqliteWriteGroup(SqliteSnapshot):
     def commit(self, writes: Sequence[RowWrite], record: CommitRow) -> None:
         try:
             with self._lock:
-                self._open_cursor()
+                self._refuse_when_closed()
                 self._is_committing = True
                 work = partial(write_rows, tables=self._tables, writes=writes)
                 self._writer.commit(work, record, after=self.timestamp)

@@ -1,0 +1,104 @@
+"""All commands under one roof: what they are called, and how errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError, Group
+
+from camber.cli.printing import complain, complain_of, encodable
+from camber.errors import CamberError, ConfigurationError
+
+DONE: Final = 0
+FAILED: Final = 1
+MISUSED: Final = 2
+INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
+"""What a program ends with that the system stops for writing to a closed pipe."""
+
+SERVING: Final = Group("Serving", sort_key=0)
+WORKING: Final = Group("Working on a deployment", sort_key=1)
+ALL_ELSE: Final = Group("Other", sort_key=2)
+
+COMMANDS: Final = {
+    "dev": ("camber.cli.dev:dev", SERVING),
+    "serve": ("camber.cli.serve:serve", SERVING),
+    "run": ("camber.cli.run:run", WORKING),
+    "data": ("camber.cli.data:data", WORKING),
+    "sql": ("camber.cli.sql:sql", WORKING),
+    "env": ("camber.cli.env:app", WORKING),
+    "function-spec": ("camber.cli.function_spec:function_spec", WORKING),
+    "admin-key": ("camber.cli.admin_key:print_admin_key", WORKING),
+    "check": ("camber.cli.check:check", WORKING),
+    "completion": ("camber.cli.completion:completion", ALL_ELSE),
+}
+
+HELP: Final = """A reactive backend in Python that every Convex client speaks to.
+
+camber dev serves the application of this folder; the other commands work on it, whether a server runs or not.
+camber COMMAND --help says more. The exit code is 0 when all went well, 1 when a function or check failed,
+2 when the command makes no sense or there is no deployment to work on, 130 when it was interrupted.
+"""
+
+
+def command_line() -> App:
+    """The commands, of which none is loaded yet."""
+    app = App(
+        name="camber",
+        help=HELP,
+        help_format="plaintext",
+        version=_version,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for place, (name, (path, group)) in enumerate(COMMANDS.items()):
+        app.command(path, name=name, group=group, sort_key=place)
+    app["--help"].group = app["--version"].group = ALL_ELSE
+    return app
+
+
+def run_command_line(words: Sequence[str]) -> int:
+    """Do what these words say; returns the exit code. Errors that Camber raises on purpose end in a message, others in a traceback."""
+    try:
+        encodable(sys.stdout)
+        encodable(sys.stderr)
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has enough. Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except CycloptsError as error:
+        complain(f"{error}\nSee: {_help_for(error)}")
+        return MISUSED
+    except CamberError as error:
+        complain_of(error)
+        return MISUSED if isinstance(error, ConfigurationError) else FAILED
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
+    app = command_line()
+    command, bound, _ = app.parse_args(list(words), print_error=False, exit_on_error=False)
+    gc.enable()
+    code: object = command(*bound.args, **bound.kwargs)
+    return code if isinstance(code, int) else DONE
+
+
+def _help_for(error: CycloptsError) -> str:
+    return " ".join(["camber", *(error.command_chain or ()), "--help"])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("camber")
+    except PackageNotFoundError:
+        return "unknown"

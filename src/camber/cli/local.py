@@ -1,0 +1,67 @@
+"""The data of a deployment that no server runs for: opened in this process, with the application on it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from camber.backend import Backend
+from camber.cli.targets import Answer, Rows
+from camber.functions import load_application
+from camber.identity import OPERATOR, Caller, Identity
+from camber.settings import Settings
+
+Progress = Callable[[str, int, int], None]
+
+
+class LocalTarget:
+    """A data folder that this process holds; see `Target`."""
+
+    def __init__(self, data: Path, application: Path, *, on_progress: Progress) -> None:
+        """Load the application and open the data with it, comparing the schema as a server does.
+
+        Raises LoadError, SchemaMismatchError, DataFolderError, DataFolderInUseError.
+        """
+        settings = Settings.from_env(os.environ, dev=True)
+        self._data = data
+        self._backend = Backend.open(
+            load_application(application), data, settings=settings, create=False, on_progress=on_progress
+        )
+
+    @property
+    def name(self) -> str:
+        return str(self._data)
+
+    def call(self, path: str, args: str = "{}", *, identity: Mapping[str, object] | None = None) -> Answer:
+        caller = OPERATOR if identity is None else Caller(identity=Identity(identity), is_admin=True)
+        outcome = self._backend.run_sync(path, args.encode("utf-8", "surrogatepass"), caller)
+        value = None if outcome.value is None else json.loads(outcome.value)
+        return Answer(value, outcome.error, outcome.log_lines or [])
+
+    def sql(self, statement: str, *, limit: int) -> Rows:
+        result = self._backend.sql_sync(statement, limit=limit)
+        return Rows(list(result.columns), [[_as_json(value) for value in row] for row in result.rows], result.more)
+
+    def close(self) -> None:
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _as_json(value: object) -> object:
+    """An SQL value as it would travel."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,136 @@
+"""A deployment that answers over HTTP, with its admin key."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self, cast
+from urllib.parse import urlsplit
+
+from camber.cli.targets import Answer, Rows
+from camber.errors import ConfigurationError, FunctionError, RequestError
+
+CONNECT_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 660.0
+"""Somewhat longer than an action may take (600 s), so that the server's own word on that arrives."""
+
+_KEY: Final = re.compile(r"[!-~]{1,4096}")
+
+
+class RemoteTarget:
+    """A server; see `Target`. `source` says where its address comes from. The key appears in no message."""
+
+    def __init__(self, url: str, admin_key: str, *, source: str) -> None:
+        if _KEY.fullmatch(admin_key) is None:
+            raise ConfigurationError(f"the admin key ({source}) is no key: it has spaces or other characters that no key has")
+        self._url, self._key, self._source = url.rstrip("/"), admin_key, source
+        self._connection, self._root = _connection(url, source)
+
+    @property
+    def name(self) -> str:
+        return self._url
+
+    def call(self, path: str, args: str = "{}", *, identity: Mapping[str, object] | None = None) -> Answer:
+        body = f'{{"path":{json.dumps(path)},"format":"convex_encoded_json","args":{args}}}'
+        answered = self._post("/api/function", body, identity, f"{path} was carried out")
+        found = cast("dict[str, Any]", answered)
+        lines: list[str] = found.get("logLines") or []
+        if found.get("status") == "success":
+            return Answer(found.get("value"), None, lines)
+        return Answer(None, str(found.get("errorMessage", "")), lines)
+
+    def sql(self, statement: str, *, limit: int) -> Rows:
+        answered = self._post("/api/camber/sql", json.dumps({"statement": statement, "limit": limit}), None, "it was run")
+        if isinstance(answered, list):  # a named tuple travels as an array
+            columns, rows, more = cast("tuple[list[str], list[list[object]], bool]", answered)
+        else:
+            found = cast("dict[str, Any]", answered)
+            columns, rows, more = found["columns"], found["rows"], found["more"]
+        return Rows(columns, rows, more)
+
+    def answers(self) -> bool:
+        """Whether a deployment is there right now."""
+        try:
+            self._connection.timeout = 2.0
+            self._connection.request("GET", f"{self._root}/instance_name")
+            response = self._connection.getresponse()
+            response.read()
+            return response.status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            self._connection.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _post(self, path: str, body: str, identity: Mapping[str, object] | None, in_doubt: str) -> object:
+        headers = {"Content-Type": "application/json", "Authorization": f"Convex {self._key}{_impersonating(identity)}"}
+        self._connect()
+        try:
+            self._connection.request("POST", self._root + path, body.encode("utf-8", "surrogatepass"), headers)
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            why = str(error) or type(error).__name__
+            raise FunctionError(f"{self._url} gave no answer ({why}): whether {in_doubt} is not known") from error
+        answered = _json_of(content)
+        if response.status == http.client.OK and answered is not None:
+            return answered
+        raise self._refusal(response.status, answered)
+
+    def _connect(self) -> None:
+        if self._connection.sock is not None:
+            return
+        try:
+            self._connection.timeout = CONNECT_SECONDS
+            self._connection.connect()
+            self._connection.sock.settimeout(ANSWER_SECONDS)
+        except OSError as error:
+            raise ConfigurationError(
+                f"nothing answers at {self._url} ({self._source}): {error.strerror or error}. Is the server running?"
+            ) from error
+
+    def _refusal(self, status: int, answered: object) -> Exception:
+        said = cast("dict[str, object]", answered) if isinstance(answered, dict) else {}
+        code, message = str(said.get("code", "")), str(said.get("message", ""))
+        if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+            return ConfigurationError(f"{self._url} refuses the admin key ({self._source}): {message or f'status {status}'}")
+        if not code:
+            return ConfigurationError(
+                f"{self._url} ({self._source}) answers with status {status}, but not as a deployment does: is the address right?"
+            )
+        return RequestError(status, code, message)
+
+
+def _connection(url: str, source: str) -> tuple[http.client.HTTPConnection, str]:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+            return kind(parts.hostname, parts.port), parts.path.rstrip("/")
+    raise ConfigurationError(f"{url!r} ({source}) is no address of a deployment; it looks like http://127.0.0.1:3210")
+
+
+def _impersonating(identity: Mapping[str, object] | None) -> str:
+    """What stands behind the key to act as somebody (protocol 4.4)."""
+    return "" if identity is None else ":" + base64.b64encode(json.dumps(identity).encode()).decode()
+
+
+def _json_of(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None

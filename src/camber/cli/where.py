@@ -1,0 +1,163 @@
+"""Which deployment a command works on: the flags that say so, and the search where they don't."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Group, Parameter
+
+from camber.cli import env_files
+from camber.cli.places import DATA_FOLDER, application_folder, nearest_data_folder, nearest_file
+from camber.cli.targets import Target
+from camber.errors import ConfigurationError, DataFolderError, DataFolderInUseError
+
+WAIT_FOR_ADDRESS_SECONDS: Final = 5.0
+"""How long to wait for the address of a process that holds the data: a server that starts has the data first."""
+
+_PAIRS: Final = (
+    ("CAMBER_URL", "CAMBER_ADMIN_KEY"),
+    ("CONVEX_SELF_HOSTED_URL", "CONVEX_SELF_HOSTED_ADMIN_KEY"),
+)
+_GROUP: Final = Group(
+    "Which deployment",
+    help=(
+        "The first of these that says so: --url and --admin-key; --data; CAMBER_URL and CAMBER_ADMIN_KEY, CONVEX_SELF_HOSTED_URL and"
+        " CONVEX_SELF_HOSTED_ADMIN_KEY or CAMBER_DATA in the environment; the same two pairs in .env.local; the folder .camber"
+        " here or above. Where a data folder is found and no server runs for it, the data is opened directly."
+    ),
+    sort_key=9,
+)
+
+
+@Parameter(name="*", group=_GROUP)
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What the command line says about the deployment to work on."""
+
+    url: Annotated[str | None, Parameter(help="Its address, such as https://api.example.com.")] = None
+    admin_key: Annotated[str | None, Parameter(help="Its admin key; better in CAMBER_ADMIN_KEY, where nobody else sees it.")] = None
+    data: Annotated[Path | None, Parameter(help="Its data folder.")] = None
+    app: Annotated[
+        str | None,
+        Parameter(help="The application's folder, needed only while no server runs; else as `camber serve` finds it."),
+    ] = None
+
+
+NOWHERE: Final = Where()
+
+
+def open_target(where: Where) -> Target:
+    """The deployment that is meant, ready to be worked on.
+
+    Raises ConfigurationError that names where it was looked for; and what opening the data raises.
+    """
+    if where.url or where.admin_key:
+        return _as_flags_say(where)
+    if where.data is not None:
+        return _of_data_folder(where.data.absolute(), where.app)
+    if (pair := _pair_in(os.environ, "the environment")) is not None:
+        return _remote(*pair)
+    if named := os.environ.get("CAMBER_DATA"):
+        return _of_data_folder(Path(named).absolute(), where.app)
+    here = Path.cwd()
+    folder = nearest_data_folder(here)
+    file = nearest_file(here, env_files.NAME)
+    pair = None if file is None else _pair_in(env_files.read(file), str(file))
+    # What `camber dev` wrote there is the way to the data folder beside it, also while no server runs for that.
+    if pair is not None and (folder is None or pair[1] != _key_of(folder)):
+        return _remote(*pair)
+    if folder is None:
+        raise ConfigurationError(_looked_everywhere(here, file))
+    return _of_data_folder(folder, where.app)
+
+
+def _as_flags_say(where: Where) -> Target:
+    environ = os.environ
+    url = where.url or next((environ[name] for name, _ in _PAIRS if environ.get(name)), None)
+    key = where.admin_key or next((environ[name] for _, name in _PAIRS if environ.get(name)), None)
+    if url is None:
+        raise ConfigurationError("--admin-key without an address: give --url, or set CAMBER_URL")
+    if key is None:
+        raise ConfigurationError("--url without a key: set CAMBER_ADMIN_KEY, or give --admin-key (`camber admin-key` prints it)")
+    return _remote(url, key, "as the command line says")
+
+
+def _pair_in(variables: Mapping[str, str], source: str) -> tuple[str, str, str] | None:
+    """The address and key that these variables name, and where that was found."""
+    for url_name, key_name in _PAIRS:
+        if url := variables.get(url_name):
+            key = variables.get(key_name)
+            if not key:
+                raise ConfigurationError(f"{source} has {url_name} but no {key_name}: set both, or none")
+            return url, key, f"{url_name} in {source}"
+    return None
+
+
+def _remote(url: str, key: str, source: str) -> Target:
+    from camber.cli.remote import RemoteTarget
+
+    return RemoteTarget(url, key, source=source)
+
+
+def _of_data_folder(data: Path, app: str | None) -> Target:
+    """The server that runs for this folder, else the data itself."""
+    if not data.is_dir():
+        raise ConfigurationError(f"there is no data folder {data}: `camber dev` or `camber serve` makes one")
+    deadline = time.monotonic() + WAIT_FOR_ADDRESS_SECONDS
+    while True:
+        if (server := _server_of(data)) is not None:
+            return server
+        try:
+            return _opened(data, app)
+        except DataFolderInUseError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _server_of(data: Path) -> Target | None:
+    from camber.server import address_of
+
+    address, key = address_of(data), _key_of(data)
+    if address is None or key is None:
+        return None
+    from camber.cli.remote import RemoteTarget
+
+    server = RemoteTarget(address.url, key, source=f"the server of {data}")
+    # One that ended without a word leaves its address behind.
+    return server if server.answers() else None
+
+
+def _opened(data: Path, app: str | None) -> Target:
+    from camber.cli.local import LocalTarget
+    from camber.cli.progress import Progress
+
+    with Progress() as progress:
+        return LocalTarget(data, application_folder(app), on_progress=progress)
+
+
+def _key_of(data: Path) -> str | None:
+    from camber.server import admin_key
+
+    try:
+        return admin_key(data)
+    except DataFolderError:
+        return None
+
+
+def _looked_everywhere(here: Path, file: Path | None) -> str:
+    folders = ", ".join(str(folder / DATA_FOLDER) for folder in (here, *here.parents))
+    env_file = f"{env_files.NAME} here or above (there is none)" if file is None else f"{file} (it names none)"
+    return (
+        "there is no deployment to work on. Looked at:\n"
+        "  --url, --admin-key and --data\n"
+        "  CAMBER_URL, CONVEX_SELF_HOSTED_URL and CAMBER_DATA in the environment\n"
+        f"  {env_file}\n"
+        f"  the data folder: {folders}\n"
+        "`camber dev` starts one here."
+    )
