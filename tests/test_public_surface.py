@@ -26,6 +26,9 @@ def offered(module: ModuleType) -> set[str]:
 
 @pytest.mark.parametrize("module", [camber, camber.testing], ids=lambda module: module.__name__)
 def test_a_module_offers_exactly_what_it_promises(module: ModuleType) -> None:
+    for name in module.__all__:
+        assert hasattr(module, name)  # names are loaded when they are asked for
+
     assert offered(module) == set(module.__all__)
 
 

@@ -1,55 +1,64 @@
-"""Camber: a reactive backend in Python that every Convex client speaks to. Everything an application imports."""
+"""Camber: a reactive backend in Python that every Convex client speaks to. Everything an application imports.
 
-from camber.clock import HeldClock
-from camber.database import (
-    Page,
-    PaginationOptions,
-    Query,
-    RateLimit,
-    RateLimitStatus,
-    field,
-    fixed_window,
-    pagination_options_validator,
-    token_bucket,
-)
-from camber.durations import days, hours, minutes, seconds
-from camber.errors import (
-    ArgumentValidationError,
-    CamberError,
-    ConfigurationError,
-    ConvexError,
-    DatabaseUsageError,
-    FunctionError,
-    InvalidIdError,
-    InvalidValueError,
-    LimitError,
-    LoadError,
-    NonexistentDocumentError,
-    NotUniqueError,
-    QueryBuildError,
-    ReturnsValidationError,
-    SchemaDefinitionError,
-    SchemaEnforcementError,
-    SchemaMismatchError,
-    UniqueIndexError,
-    ValidationError,
-    ValidatorDefinitionError,
-)
-from camber.functions import (
-    ActionCtx,
-    MutationCtx,
-    QueryCtx,
-    RegisteredFunction,
-    action,
-    internal_action,
-    internal_mutation,
-    internal_query,
-    mutation,
-    query,
-)
-from camber.identity import Identity
-from camber.schema import Document, Schema, Table, define_schema, define_table
-from camber.values import MISSING, UNSET, Int64, RawDocument, Validator, Value, v
+What is named here is loaded when it is asked for: the command line needs none of it to talk to a server.
+"""
+
+from __future__ import annotations
+
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from camber.clock import HeldClock
+    from camber.database import (
+        Page,
+        PaginationOptions,
+        Query,
+        RateLimit,
+        RateLimitStatus,
+        field,
+        fixed_window,
+        pagination_options_validator,
+        token_bucket,
+    )
+    from camber.durations import days, hours, minutes, seconds
+    from camber.errors import (
+        ArgumentValidationError,
+        CamberError,
+        ConfigurationError,
+        ConvexError,
+        DatabaseUsageError,
+        FunctionError,
+        InvalidIdError,
+        InvalidValueError,
+        LimitError,
+        LoadError,
+        NonexistentDocumentError,
+        NotUniqueError,
+        QueryBuildError,
+        ReturnsValidationError,
+        SchemaDefinitionError,
+        SchemaEnforcementError,
+        SchemaMismatchError,
+        UniqueIndexError,
+        ValidationError,
+        ValidatorDefinitionError,
+    )
+    from camber.functions import (
+        ActionCtx,
+        MutationCtx,
+        QueryCtx,
+        RegisteredFunction,
+        action,
+        internal_action,
+        internal_mutation,
+        internal_query,
+        mutation,
+        query,
+    )
+    from camber.identity import Identity
+    from camber.schema import Document, Schema, Table, define_schema, define_table
+    from camber.values import MISSING, UNSET, Int64, RawDocument, Validator, Value, v
 
 __all__ = [
     "MISSING",
@@ -110,3 +119,64 @@ __all__ = [
     "token_bucket",
     "v",
 ]
+
+if not typing.TYPE_CHECKING:
+    _MODULES = {
+        "clock": ("HeldClock",),
+        "database": (
+            "Page",
+            "PaginationOptions",
+            "Query",
+            "RateLimit",
+            "RateLimitStatus",
+            "field",
+            "fixed_window",
+            "pagination_options_validator",
+            "token_bucket",
+        ),
+        "durations": ("days", "hours", "minutes", "seconds"),
+        "errors": (
+            "ArgumentValidationError",
+            "CamberError",
+            "ConfigurationError",
+            "ConvexError",
+            "DatabaseUsageError",
+            "FunctionError",
+            "InvalidIdError",
+            "InvalidValueError",
+            "LimitError",
+            "LoadError",
+            "NonexistentDocumentError",
+            "NotUniqueError",
+            "QueryBuildError",
+            "ReturnsValidationError",
+            "SchemaDefinitionError",
+            "SchemaEnforcementError",
+            "SchemaMismatchError",
+            "UniqueIndexError",
+            "ValidationError",
+            "ValidatorDefinitionError",
+        ),
+        "functions": (
+            "ActionCtx",
+            "MutationCtx",
+            "QueryCtx",
+            "RegisteredFunction",
+            "action",
+            "internal_action",
+            "internal_mutation",
+            "internal_query",
+            "mutation",
+            "query",
+        ),
+        "identity": ("Identity",),
+        "schema": ("Document", "Schema", "Table", "define_schema", "define_table"),
+        "values": ("MISSING", "UNSET", "Int64", "RawDocument", "Validator", "Value", "v"),
+    }
+    _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        return found

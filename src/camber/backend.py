@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from camber.clock import Clock, Entropy, SystemClock, SystemEntropy
-from camber.database import Database, Limits, Transaction, Usage, forget_expired
+from camber.database import Database, Limits, Transaction, Usage, compare_schema, forget_expired
 from camber.errors import CommitUnknownError, FunctionError
 from camber.functions import (
     Application,
@@ -30,10 +30,10 @@ from camber.functions import (
 )
 from camber.identity import Caller
 from camber.settings import Settings
-from camber.storage import SqlResult, Storage, Timestamp, open_storage
+from camber.storage import SqlResult, Storage, Timestamp, open_onlooker, open_storage
 from camber.values import size_of
 
-__all__ = ["Backend", "CallKind", "Outcome", "Timestamp"]
+__all__ = ["Backend", "CallKind", "Outcome", "Timestamp", "changes_of_serving"]
 
 MAX_ABANDONED_THREADS = 3
 HOUSEKEEPING_SECONDS = 30.0
@@ -304,6 +304,21 @@ def _every(seconds: float, step: Callable[[], None]) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
+
+
+def changes_of_serving(
+    application: Application,
+    data: Path,
+    *,
+    settings: Settings,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> list[str]:
+    """What serving this application would change in the tables of this data folder, in words; nothing is changed here.
+
+    Also while a server has the folder. Raises SchemaMismatchError, DataFolderError.
+    """
+    plan = compare_schema(open_onlooker(data), application.schema, _limits(settings), on_progress)
+    return [*(f"create {what}" for what in plan.created), *(f"drop {what}" for what in plan.dropped)]
 
 
 def _limits(settings: Settings) -> Limits:

@@ -8,7 +8,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from camber import MutationCtx, QueryCtx, Schema, Table, define_schema
+from camber.backend import Backend as Engine
+from camber.clock import Clock
+from camber.functions import application_of
 from camber.settings import Settings
+from camber.storage import open_storage
 from camber.testing import Backend
 from camber.testing.kit import Person
 
@@ -63,6 +67,19 @@ class Playground:
     def all(self, table: str) -> list[dict[str, Any]]:
         """Every document of a table, in the order of their creation."""
         return self.read(lambda ctx: ctx.db.query(table).collect())
+
+    def restart(self, *tables: Table[Any], clock: Clock | None = None, check: bool = True) -> None:
+        """Close the data folder and open it again, with these tables if any are given; what was stored is all that stays."""
+        before = self.backend.engine
+        before.close()
+        schema = define_schema(*tables, schema_validation=check) if tables or not check else before.application.schema
+        self.backend.engine = Engine(
+            application_of("in_memory", schema, self.backend.engine.application.functions),
+            open_storage(before.data, create=False, durable=False),
+            data=before.data,
+            settings=before.settings,
+            clock=clock or self.backend.clock,
+        )
 
     def close(self) -> None:
         self.backend.close()

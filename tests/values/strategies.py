@@ -30,8 +30,9 @@ FLOAT_BITS = [
 
 
 def brief(value: object) -> str:
-    """A parameter as part of a test's name, which a value of megabytes must not be."""
-    return ascii(value)[:50]
+    """A parameter as part of a test's name, which a value of megabytes must not be, nor an address: each worker has another."""
+    text = ascii(value)[:50]
+    return type(value).__name__ if " at 0x" in text else text
 
 
 def float_of_bits(bits: int) -> float:

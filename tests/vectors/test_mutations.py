@@ -44,7 +44,7 @@ class Program:
                 self.playground.write(body)
             else:
                 self.playground.read(body)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is what is judged
             return results, error
         return results, None
 

@@ -64,7 +64,9 @@ class Program:
         pages: list[dict[str, Any]] = []
         cursor: str | None = query.get("cursorText")
         if other := query.get("cursorFrom"):
-            cursor = read(lambda ctx: self._build(ctx, other).paginate({"numItems": 1, "cursor": None}))["continueCursor"]
+            cursor = read(lambda ctx: self._build(ctx, other).paginate({"numItems": 1, "cursor": None}))[
+                "continueCursor"
+            ]
         while True:
             options = page_options(query["terminal"], cursor)
             page = read(lambda ctx, options=options: self._page(ctx, query, options))
@@ -88,7 +90,7 @@ class Program:
     def _insert(self, ctx: MutationCtx, documents: list[Recorded]) -> None:
         for document in documents:
             id = ctx.db.insert(document["table"], value_of(document["value"], self._tokens()))
-            self._creation_times[len(self._ids)] = ctx.db.get(id)["_creationTime"]
+            self._creation_times[len(self._ids)] = (ctx.db.get(id) or {})["_creationTime"]
             self._ids.append(id)
 
     def _position(self, document: dict[str, Any]) -> int:

@@ -22,14 +22,17 @@ def print_admin_key(
     *,
     data: Annotated[
         Path | None,
-        Parameter(help="The data folder. Else CAMBER_DATA, else .camber here or above; if there is none, it is made here."),
+        Parameter(
+            help="The data folder. Else CAMBER_DATA, else .camber here or above; if there is none, it is made here."
+        ),
     ] = None,
 ) -> None:
     """Print the deployment's admin key and nothing else, also while a server runs.
 
-    Whoever has the key may do everything. It is made from a secret in the data folder.
+    Whoever has the key may do everything. It is made from a secret in the data
+    folder, which is made if there is none.
 
-    Examples:
+    For example:
 
         camber admin-key
         export CAMBER_ADMIN_KEY="$(camber admin-key --data /var/lib/shop)"
@@ -55,4 +58,6 @@ def _folder(given: Path | None) -> Path:
 def _tell_of_copies(old: str) -> None:
     file = nearest_file(Path.cwd(), env_files.NAME)
     if file is not None and old.rpartition("|")[2] in file.read_text("utf-8", "replace"):
-        note(f"{file} still has the old key: put the new one in its place, or remove the line and start `camber dev` again")
+        note(
+            f"{file} still has the old key: put the new one in its place, or remove the line and start `camber dev` again"
+        )

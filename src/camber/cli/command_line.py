@@ -11,7 +11,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Group
 
 from camber.cli.printing import complain, complain_of, encodable
-from camber.errors import CamberError, ConfigurationError
+from camber.errors import CamberError, ConfigurationError, DataFolderError
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -39,9 +39,11 @@ COMMANDS: Final = {
 
 HELP: Final = """A reactive backend in Python that every Convex client speaks to.
 
-camber dev serves the application of this folder; the other commands work on it, whether a server runs or not.
-camber COMMAND --help says more. The exit code is 0 when all went well, 1 when a function or check failed,
-2 when the command makes no sense or there is no deployment to work on, 130 when it was interrupted.
+camber dev serves the application of this folder. The other commands work on
+it, whether a server runs or not; camber COMMAND --help says more.
+
+The exit code is 0 if all went well, 1 if a function or a check failed, 2 if
+the command makes no sense or there is nothing to work on, 130 after Ctrl-C.
 """
 
 
@@ -79,12 +81,16 @@ def run_command_line(words: Sequence[str]) -> int:
         return MISUSED
     except CamberError as error:
         complain_of(error)
-        return MISUSED if isinstance(error, ConfigurationError) else FAILED
+        return MISUSED if isinstance(error, ConfigurationError | DataFolderError) else FAILED
     return code
 
 
 def _run(words: Sequence[str]) -> int:
     app = command_line()
+    if not words or words[0] in app.help_flags:
+        # The list of commands takes what each says of itself.
+        for name in COMMANDS:
+            app[name]
     command, bound, _ = app.parse_args(list(words), print_error=False, exit_on_error=False)
     gc.enable()
     code: object = command(*bound.args, **bound.kwargs)

@@ -12,14 +12,18 @@ from camber.errors import ConfigurationError
 
 
 def completion(
-    shell: Annotated[Literal["bash", "zsh", "fish"] | None, Parameter(help="Which shell; without it, the one this runs in.")] = None,
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"] | None, Parameter(help="Which shell; without it, the one this runs in.")
+    ] = None,
     /,
     *,
-    install: Annotated[bool, Parameter(help="Put the script where the shell finds it, instead of printing it.", negative="")] = False,
+    install: Annotated[
+        bool, Parameter(help="Put the script where the shell finds it, instead of printing it.", negative="")
+    ] = False,
 ) -> None:
     """Print a script that has the shell complete commands and flags, or install it.
 
-    Examples:
+    For example:
 
         camber completion --install
         camber completion fish > ~/.config/fish/completions/camber.fish

@@ -26,14 +26,17 @@ def data(
     *,
     format: FormatOption = None,
     limit: Annotated[int, Parameter(help="How many documents at most; 0 for all.")] = 100,
-    order: Annotated[Literal["asc", "desc"], Parameter(help="By creation time: oldest (asc) or newest (desc) first.")] = "desc",
+    order: Annotated[
+        Literal["asc", "desc"], Parameter(help="By creation time: oldest (asc) or newest (desc) first.")
+    ] = "desc",
     where: Where = NOWHERE,
 ) -> None:
     """Show the tables, or a table's documents.
 
-    JSON and JSON lines show values in Convex's encoded form, as `camber run` does; CSV and tables show them plain.
+    As JSON, values are in Convex's encoded form, as `camber run` prints them;
+    in tables and CSV they are plain.
 
-    Examples:
+    For example:
 
         camber data
         camber data crowdfunding_backers --limit 20

@@ -15,9 +15,9 @@ app = App(
     name="env",
     help="""The deployment's environment variables, which functions read with ctx.env.
 
-Setting one takes effect at once: queries that read it run again.
+A change takes effect at once: queries that read the variable run again.
 
-Examples:
+For example:
 
     camber env list
     camber env set SITE_URL https://shop.example.com
@@ -53,7 +53,9 @@ def get(name: Name, /, *, where: Where = NOWHERE) -> int:
 @app.command(name="set")
 def set_variable(
     name: Name,
-    value: Annotated[str, Parameter(help="Its value; - reads it from stdin, where no one else sees it.", allow_leading_hyphen=True)],
+    value: Annotated[
+        str, Parameter(help="Its value; - reads it from stdin, where no one else sees it.", allow_leading_hyphen=True)
+    ],
     /,
     *,
     where: Where = NOWHERE,

@@ -10,7 +10,7 @@ from camber.cli.where import NOWHERE, Where, open_target
 def function_spec(*, where: Where = NOWHERE) -> None:
     """Print a description of all functions as JSON: kind, visibility, and what goes in and comes out.
 
-    Examples:
+    For example:
 
         camber function-spec | jq '.functions[].identifier'
     """

@@ -34,12 +34,14 @@ def _from_json5(text: str, what: str) -> str:
         found: object = json5.loads(text)
         return json.dumps(_on_the_wire(found), ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{what} can't be read as JSON5: {error or 'nested too deeply'}\n  {text[:200]}") from error
+        raise ConfigurationError(
+            f"{what} can't be read as JSON5: {error or 'nested too deeply'}\n  {text[:200]}"
+        ) from error
 
 
 def _on_the_wire(value: object) -> object:
     """Numbers that JSON lacks in the form that the wire has for them."""
-    if isinstance(value, float) and (not math.isfinite(value) or (value == 0 and math.copysign(1, value) < 0)):
+    if isinstance(value, float) and (not math.isfinite(value) or repr(value) == "-0.0"):
         return {"$float": base64.b64encode(struct.pack("<d", value)).decode()}
     if isinstance(value, list):
         return [_on_the_wire(part) for part in cast("list[object]", value)]

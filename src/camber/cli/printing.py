@@ -28,7 +28,7 @@ def say(text: str = "") -> None:
     print(visible(text))
 
 
-def note(text: str, style: str = "") -> None:
+def note(text: str = "", style: str = "") -> None:
     """Something said about the result, or meanwhile."""
     print(styled(visible(text), style, sys.stderr), file=sys.stderr, flush=True)
 
@@ -45,14 +45,14 @@ def complain_of(error: CamberError) -> None:
 
 def warn(text: str) -> None:
     """Something to look at that stops nothing."""
-    print(styled("warning:", YELLOW, sys.stderr), visible(text), file=sys.stderr, flush=True)
+    print(styled("warning:", YELLOW, sys.stderr), visible(from_here(text)), file=sys.stderr, flush=True)
 
 
 def in_words(error: CamberError) -> str:
     """An error as a person is told of it: what, where, and all of it."""
     match error:
         case LoadError():
-            listed = "".join(f"\n  {_indented(problem)}" for problem in error.problems)
+            listed = "".join(f"\n  {_indented(from_here(problem))}" for problem in error.problems)
             return f"the application does not load: {counted(len(error.problems), 'problem')}{listed}"
         case SchemaMismatchError():
             listed = "".join(f"\n  {_indented(misfit)}" for misfit in error.misfits)
@@ -72,9 +72,13 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def visible(text: str) -> str:
-    """The text with control characters written out, and paths below the current folder from there on."""
-    here = f"{Path.cwd()}{os.sep}"
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace(here, ""))
+    """The text with control characters written out."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def from_here(text: str) -> str:
+    """The text with paths below the current folder shortened to what comes after it."""
+    return text.replace(f"{Path.cwd()}{os.sep}", "")
 
 
 def styled(text: str, style: str, stream: TextIO) -> str:

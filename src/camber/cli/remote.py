@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import re
+import socket
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -27,7 +28,9 @@ class RemoteTarget:
 
     def __init__(self, url: str, admin_key: str, *, source: str) -> None:
         if _KEY.fullmatch(admin_key) is None:
-            raise ConfigurationError(f"the admin key ({source}) is no key: it has spaces or other characters that no key has")
+            raise ConfigurationError(
+                f"the admin key ({source}) is no key: it has spaces or other characters that no key has"
+            )
         self._url, self._key, self._source = url.rstrip("/"), admin_key, source
         self._connection, self._root = _connection(url, source)
 
@@ -45,7 +48,9 @@ class RemoteTarget:
         return Answer(None, str(found.get("errorMessage", "")), lines)
 
     def sql(self, statement: str, *, limit: int) -> Rows:
-        answered = self._post("/api/camber/sql", json.dumps({"statement": statement, "limit": limit}), None, "it was run")
+        answered = self._post(
+            "/api/camber/sql", json.dumps({"statement": statement, "limit": limit}), None, "it was run"
+        )
         if isinstance(answered, list):  # a named tuple travels as an array
             columns, rows, more = cast("tuple[list[str], list[list[object]], bool]", answered)
         else:
@@ -72,7 +77,9 @@ class RemoteTarget:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _post(self, path: str, body: str, identity: Mapping[str, object] | None, in_doubt: str) -> object:
@@ -97,7 +104,7 @@ class RemoteTarget:
         try:
             self._connection.timeout = CONNECT_SECONDS
             self._connection.connect()
-            self._connection.sock.settimeout(ANSWER_SECONDS)
+            cast("socket.socket", self._connection.sock).settimeout(ANSWER_SECONDS)
         except OSError as error:
             raise ConfigurationError(
                 f"nothing answers at {self._url} ({self._source}): {error.strerror or error}. Is the server running?"
@@ -107,7 +114,9 @@ class RemoteTarget:
         said = cast("dict[str, object]", answered) if isinstance(answered, dict) else {}
         code, message = str(said.get("code", "")), str(said.get("message", ""))
         if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-            return ConfigurationError(f"{self._url} refuses the admin key ({self._source}): {message or f'status {status}'}")
+            return ConfigurationError(
+                f"{self._url} refuses the admin key ({self._source}): {message or f'status {status}'}"
+            )
         if not code:
             return ConfigurationError(
                 f"{self._url} ({self._source}) answers with status {status}, but not as a deployment does: is the address right?"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import sys
+from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Final, Literal, cast
+from struct import unpack
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
@@ -17,9 +19,14 @@ Row = Mapping[str, object]
 
 FormatOption = Annotated[
     RowFormat | None,
-    Parameter(name="--format", help="How to print rows. Without it: a table on a terminal, else JSON lines.", show_default=False),
+    Parameter(
+        name="--format",
+        help="How to print rows. Without it: a table on a terminal, else JSON lines.",
+        show_default=False,
+    ),
 ]
 
+_SPECIAL_FLOATS: Final = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN", "-0.0": "-0"}
 _CELL: Final = 60
 """Characters of a cell on a terminal, where a row should stay one line."""
 
@@ -89,7 +96,10 @@ def _write_table(rows: Iterable[Row], columns: Sequence[str]) -> None:
     for name in columns:
         table.add_column(Text(visible(name)), no_wrap=True, overflow="ellipsis")
     for row in rows:
-        cells = [visible(_plain(row[name])).replace("\n", "\\n").replace("\t", "\\t") if name in row else "" for name in columns]
+        cells = [
+            visible(_plain(row[name])).replace("\n", "\\n").replace("\t", "\\t") if name in row else ""
+            for name in columns
+        ]
         table.add_row(*(Text(_shortened(cell) if on_terminal else cell) for cell in cells))
     if table.row_count:
         # Elsewhere than on a terminal nothing is cut off.
@@ -106,24 +116,13 @@ def _plain(value: object) -> str:
         return value
     if isinstance(value, float):
         return number_text(value)
-    if isinstance(value, dict) and len(cast("dict[str, object]", value)) == 1:
-        (name, inner), *_ = cast("dict[str, object]", value).items()
-        if isinstance(inner, str) and (unwrapped := _unwrapped(name, inner)) is not None:
-            return unwrapped
-    return json_text(value)
-
-
-def _unwrapped(name: str, inner: str) -> str | None:
-    from base64 import b64decode
-
-    match name:
-        case "$integer":
-            return str(int.from_bytes(b64decode(inner), "little", signed=True))
-        case "$float":
-            from struct import unpack
-
-            return {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN", "-0.0": "-0"}[repr(unpack("<d", b64decode(inner))[0])]
-        case "$bytes":
-            return inner
+    match value:
+        case {"$integer": str(number)}:
+            return str(int.from_bytes(b64decode(number), "little", signed=True))
+        case {"$float": str(number)}:
+            found = repr(unpack("<d", b64decode(number))[0])
+            return _SPECIAL_FLOATS.get(found, found)
+        case {"$bytes": str(encoded)}:
+            return encoded
         case _:
-            return None
+            return json_text(value)

@@ -26,20 +26,21 @@ def run(
     *,
     identity: Annotated[
         str | None,
-        Parameter(help="Call it as this person: their claims, one object in JSON5. Missing: subject, issuer, tokenIdentifier."),
+        Parameter(help="Call it as this person: their claims, one object in JSON5."),
     ] = None,
     where: Where = NOWHERE,
 ) -> int:
     """Call a function of the application and print its result.
 
-    Queries, mutations and actions, internal ones too. The result is printed as JSON, null not at all; what the function logs goes to
-    stderr. The exit code is 1 if the function fails.
+    Queries, mutations and actions can be called, internal ones too. The result
+    is printed as JSON, null not at all; what the function logs goes to stderr.
+    The exit code is 1 if the function fails.
 
-    Examples:
+    For example:
 
         camber run appState:get
         camber run appState:set '{crowdfundingActive: true}'
-        camber run users:getCurrentAppUser --identity '{name: "Ada", email: "ada@example.com"}'
+        camber run users:getCurrentAppUser --identity '{email: "ada@x.com"}'
     """
     function = function_path(path)
     arguments = json_of(args, "the arguments")
@@ -99,7 +100,9 @@ def _hint(target: Target, function: str, error: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(function, names, n=1, cutoff=0.5)
-    return f"\nThere is no function {function}." + (f" Did you mean {near[0]}?" if near else " `camber function-spec` lists them.")
+    return f"\nThere is no function {function}." + (
+        f" Did you mean {near[0]}?" if near else " `camber function-spec` lists them."
+    )
 
 
 def _function_names(target: Target) -> list[str] | None:

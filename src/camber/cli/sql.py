@@ -15,7 +15,9 @@ from camber.errors import ConfigurationError
 
 
 def sql(
-    statement: Annotated[str | None, Parameter(help="One SQL statement; - reads it from stdin. Without it: what can be selected from.")] = None,
+    statement: Annotated[
+        str | None, Parameter(help="One SQL statement; - reads it from stdin. Without it: what can be selected from.")
+    ] = None,
     /,
     *,
     format: FormatOption = None,
@@ -24,9 +26,10 @@ def sql(
 ) -> None:
     """Run one SQL statement that reads, on the latest state.
 
-    Each table is there as a view under its own name, with typed columns and _id and _creationTime.
+    Each table is there under its own name, with its fields as typed columns,
+    _id and _creationTime.
 
-    Examples:
+    For example:
 
         camber sql 'SELECT tier, count(*) AS backers FROM crowdfunding_backers GROUP BY tier'
         camber sql --format csv - < report.sql

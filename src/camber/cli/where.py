@@ -40,7 +40,9 @@ class Where:
     """What the command line says about the deployment to work on."""
 
     url: Annotated[str | None, Parameter(help="Its address, such as https://api.example.com.")] = None
-    admin_key: Annotated[str | None, Parameter(help="Its admin key; better in CAMBER_ADMIN_KEY, where nobody else sees it.")] = None
+    admin_key: Annotated[
+        str | None, Parameter(help="Its admin key; better in CAMBER_ADMIN_KEY, where nobody else sees it.")
+    ] = None
     data: Annotated[Path | None, Parameter(help="Its data folder.")] = None
     app: Annotated[
         str | None,
@@ -83,7 +85,9 @@ def _as_flags_say(where: Where) -> Target:
     if url is None:
         raise ConfigurationError("--admin-key without an address: give --url, or set CAMBER_URL")
     if key is None:
-        raise ConfigurationError("--url without a key: set CAMBER_ADMIN_KEY, or give --admin-key (`camber admin-key` prints it)")
+        raise ConfigurationError(
+            "--url without a key: set CAMBER_ADMIN_KEY, or give --admin-key (`camber admin-key` prints it)"
+        )
     return _remote(url, key, "as the command line says")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from camber.errors import DatabaseUsageError, InvalidValueError, QueryBuildError, SchemaDefinitionError
 from camber.schema import Index, Table, define_table
 from camber.storage import BY_CREATION_TIME, BY_ID, ColumnKind, IndexLayout, TableLayout
-from camber.values import MISSING, Validator, float_key, key_of, key_reader, v
+from camber.values import MISSING, Validator, float_key, key_of, key_reader, parts_reader, v
 
 FIRST_USER_TABLE = 10_001
 ABSENT_TABLE = 2**32 - 1
@@ -53,10 +53,11 @@ class TableInfo:
             tuple(IndexLayout(index.number, index.name, index.unique) for index in own),
             tuple(_columns(definition.validator)),
         )
-        self._fields, self._key_parts = _key_parts(definition.indexes)
-        self._unique_parts = tuple(
-            parts for index, parts in zip(definition.indexes, self._key_parts, strict=True) if index.unique
-        )
+        # Fields are often part of several indexes, and making a part costs more than putting parts together.
+        names = list(dict.fromkeys(field for index in definition.indexes for field in index.fields))
+        self._parts = parts_reader(names)
+        self._places = [[names.index(field) for field in index.fields] for index in definition.indexes]
+        self._unique_positions = [index.position for index in self.unique_indexes]
         hands_over_as_is = definition.validator.hands_over_as_is
         self.hand_over: Callable[[Any], Any] | None = None if hands_over_as_is else definition.hand_over
 
@@ -67,17 +68,15 @@ class TableInfo:
 
         Raises InvalidValueError naming table, index, field and size where a key is above `max_key` bytes.
         """
-        part = [read(fields) for read in self._fields]
+        parts = self._parts(fields)
         tail = float_key(creation_time) + internal_id
-        keys = [tail]
-        keys += [b"".join([part[place] for place in places]) + tail for places in self._key_parts]
+        keys = [tail, *[b"".join([parts[place] for place in places]) + tail for places in self._places]]
         if max(map(len, keys)) > max_key:
             raise self._key_too_long(keys, fields, max_key)
+        whole = -len(tail)
         unique_keys = [
-            None
-            if any(part[place] == _MISSING_PART for place in places)
-            else b"".join([part[place] for place in places])
-            for places in self._unique_parts
+            None if any(parts[place] == _MISSING_PART for place in self._places[at - 1]) else keys[at][:whole]
+            for at in self._unique_positions
         ]
         return tuple(keys), tuple(unique_keys)
 
@@ -144,18 +143,6 @@ def absent_table(name: str) -> TableInfo:
 
 
 _MISSING_PART = key_of(MISSING)
-
-
-def _key_parts(
-    indexes: tuple[Index, ...],
-) -> tuple[tuple[Callable[[Mapping[str, Any]], bytes], ...], tuple[tuple[int, ...], ...]]:
-    """A reader for each field that any index has, and for each index where its fields stand among them.
-
-    Fields are often part of several indexes, and making a part costs more than putting parts together.
-    """
-    names = list(dict.fromkeys(field for index in indexes for field in index.fields))
-    places = tuple(tuple(names.index(field) for field in index.fields) for index in indexes)
-    return tuple(key_reader((name,)) for name in names), places
 
 
 _COLUMN_KINDS: dict[str, ColumnKind] = {

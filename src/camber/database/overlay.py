@@ -131,6 +131,7 @@ class Overlay:
                     after.keys,
                     after.unique_keys,
                     before is None,
+                    before.keys if before else (),
                 )
                 writes.append(row)
             elif before is not None:

@@ -227,6 +227,6 @@ def _whole(options: dict[str, Any], name: str) -> int | None:
     given: Any = options.get(name)
     if given is None:
         return None
-    if type(given) not in (int, float) or given != int(given) or given < 1:
+    if type(given) not in (int, float) or not math.isfinite(given) or given != int(given) or given < 1:
         raise DatabaseUsageError(f"`options.{name}` must be a positive number. Received `{given}`.")
     return int(given)

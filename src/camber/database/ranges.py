@@ -77,6 +77,34 @@ def range_of(table: str, table_number: int, index: str, fields: Sequence[str], b
     bound, both on the next field.
     """
     ordered = (*fields, ID) if fields[-1] != ID else fields
+    equal, lower, upper = _sorted_out(table, index, fields, ordered, bounds)
+    _check_order(table, index, ordered, list(equal), lower or upper)
+    edge: _Edge = _value_edge
+    if ordered is not fields and ID in (*equal, *(bound.field for bound in (lower, upper) if bound)):
+        edge = partial(_id_edge, table_number)
+        if ID in equal:
+            lower, upper = Bound(ID, ">=", equal[ID]), Bound(ID, "<=", equal.pop(ID))
+    values = [bound_value(equal[field]) for field in ordered if field in equal]
+    prefix = b"".join(map(key_of, values))
+    start = edge(prefix, bound_value(lower.value), after=lower.operator == ">") if lower else prefix
+    if upper:
+        return KeyRange(start, edge(prefix, bound_value(upper.value), after=upper.operator == "<="))
+    return KeyRange(start, after_parts(prefix, values[-1]) if values else None)
+
+
+def equal_range(values: Sequence[object]) -> KeyRange:
+    """The range for equalities on the first fields of an index, given in the index's order."""
+    if not values:
+        return WHOLE_INDEX
+    normal = [bound_value(value) for value in values]
+    prefix = b"".join(map(key_of, normal))
+    return KeyRange(prefix, after_parts(prefix, normal[-1]))
+
+
+def _sorted_out(
+    table: str, index: str, fields: Sequence[str], ordered: Sequence[str], bounds: Sequence[Bound]
+) -> tuple[dict[str, object], Bound | None, Bound | None]:
+    """The equalities, the lower and the upper bound, each of which can be there once."""
     equal: dict[str, object] = {}
     lower: Bound | None = None
     upper: Bound | None = None
@@ -104,27 +132,7 @@ def range_of(table: str, table_number: int, index: str, fields: Sequence[str], b
             "See https://docs.convex.dev/using/indexes for more info.",
             rule="BoundsOnMultipleFields",
         )
-    _check_order(table, index, ordered, list(equal), lower or upper)
-    edge: _Edge = _value_edge
-    if ordered is not fields and ID in (*equal, *(bound.field for bound in (lower, upper) if bound)):
-        edge = partial(_id_edge, table_number)
-        if ID in equal:
-            lower, upper = Bound(ID, ">=", equal[ID]), Bound(ID, "<=", equal.pop(ID))
-    values = [bound_value(equal[field]) for field in ordered if field in equal]
-    prefix = b"".join(map(key_of, values))
-    start = edge(prefix, bound_value(lower.value), after=lower.operator == ">") if lower else prefix
-    if upper:
-        return KeyRange(start, edge(prefix, bound_value(upper.value), after=upper.operator == "<="))
-    return KeyRange(start, after_parts(prefix, values[-1]) if values else None)
-
-
-def equal_range(values: Sequence[object]) -> KeyRange:
-    """The range for equalities on the first fields of an index, given in the index's order."""
-    if not values:
-        return WHOLE_INDEX
-    normal = [bound_value(value) for value in values]
-    prefix = b"".join(map(key_of, normal))
-    return KeyRange(prefix, after_parts(prefix, normal[-1]))
+    return equal, lower, upper
 
 
 class _Edge(Protocol):
@@ -157,7 +165,8 @@ def _check_order(table: str, index: str, fields: Sequence[str], equal: list[str]
         if wanted != found:
             raise QueryBuildError(
                 f"Tried to query index {table}.{index} but the query didn't use the index fields in order.\n"
-                f"Index fields: {_listed(fields)}\nQuery fields: {_listed(used)}\nFirst incorrect field: {found}\n{INDEXES_HELP}",
+                f"Index fields: {_listed(fields[:-1] or fields)}\nQuery fields: {_listed(used)}\n"
+                f"First incorrect field: {found}\n{INDEXES_HELP}",
                 rule="InvalidIndexRange",
             )
 

@@ -123,7 +123,7 @@ def plan_change(
         if not name.startswith("_") and name not in wanted:
             # A table that left the schema keeps its documents; nothing is said of their shape any more.
             wanted[name] = define_table(name, v.any())
-    for name, definition in wanted.items():
+    for definition in wanted.values():
         plan.table(_enforced(definition, schema))
     catalog = Catalog([*SYSTEM_TABLES, *plan.tables])
     _verify(snapshot, stored, plan, catalog, max_key=max_key, progress=progress)

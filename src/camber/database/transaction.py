@@ -6,6 +6,7 @@ sub-transactions are marks in that overlay's journal.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from itertools import islice
@@ -44,8 +45,10 @@ from camber.values import (
     normalize,
 )
 
+_log = logging.getLogger("camber.database")
+
 _BATCH = 64
-_FEW = 32
+_FEW = 128
 _MOST_KEPT = 1024
 
 LookUp = tuple[int, int, bytes, bytes | None, bool, int]
@@ -327,6 +330,7 @@ class Transaction:
 
     def table_for_write(self, name: str) -> TableInfo:
         """The table of this name; one that is missing is created on its first insert, as in Convex."""
+        self._writable()
         found = self.catalog.by_name.get(name)
         if found is None:
             absent_table(name)  # refuses what can be no name
@@ -399,6 +403,8 @@ class Transaction:
             self._note_range(Read(table.number, index.number, key, upper))
             for row in self._few_rows(table, index, key, upper, descending=False, limit=2):
                 if row.id != document.id:
+                    # For the log alone: to a client the other document would be an oracle.
+                    _log.info("%s.%s: document %s has the key already", table.name, index.name, row.id)
                     raise UniqueIndexError(table=table.name, index=index.name)
 
     def _rows(

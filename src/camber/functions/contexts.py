@@ -102,12 +102,14 @@ class QueryCtx:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        # One handle for both kinds; the transaction itself refuses the writes of a query.
+        self._db = DatabaseWriter(run.state)
         self._random: random.Random | None = None
 
     @property
     def db(self) -> DatabaseReader:
         """The database, read only."""
-        return DatabaseReader(self._run.state)
+        return self._db
 
     @property
     def auth(self) -> Auth:
@@ -164,7 +166,7 @@ class MutationCtx(QueryCtx):
     @property
     def db(self) -> DatabaseWriter:
         """The database."""
-        return DatabaseWriter(self._run.state)
+        return self._db
 
     @property
     def client_address(self) -> str | None:

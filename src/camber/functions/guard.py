@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from camber.errors import ForbiddenIOError
 
@@ -36,21 +34,18 @@ class _Mark(threading.local):
 _mark = _Mark()
 
 
-@contextmanager
-def without_io(kind: str) -> Generator[None]:
-    """While the block runs, opening a socket or process in this thread raises ForbiddenIOError. `kind` is "query" or "mutation"."""
-    _install()
-    before, _mark.kind = _mark.kind, kind
-    try:
-        yield
-    finally:
-        _mark.kind = before
+def forbid_io(kind: str | None) -> None:
+    """From now on opening a socket or process in this thread raises ForbiddenIOError; None allows it again.
+
+    `kind` is "query" or "mutation".
+    """
+    if not _is_installed:
+        _install()
+    _mark.kind = kind
 
 
 def _install() -> None:
     global _is_installed  # noqa: PLW0603  a hook can't be taken away again, so this is the process's state
-    if _is_installed:
-        return
     with _installed:
         if not _is_installed:
             sys.addaudithook(_audit)

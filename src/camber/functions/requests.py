@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from camber.errors import FunctionError, FunctionNotFoundError, InvalidValueError, RequestError, WrongKindError
@@ -21,6 +22,7 @@ SYSTEM = "_system/"
 _PATH_PART = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
+@lru_cache(maxsize=4096)
 def checked_path(path: str) -> str:
     """The path in its canonical form. Raises RequestError (400) for text that is no path."""
     module, _, name = path.partition(":")

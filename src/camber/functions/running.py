@@ -10,7 +10,7 @@ from camber.database import Abandoned, Interrupted, RunState, Transaction
 from camber.database.pagination import Cursors
 from camber.errors import DatabaseUsageError, FunctionError, FunctionNotFoundError, WrongKindError
 from camber.functions.contexts import MutationCtx, QueryCtx
-from camber.functions.guard import without_io
+from camber.functions.guard import forbid_io
 from camber.functions.logs import RunLog
 from camber.functions.registration import RegisteredFunction
 from camber.identity import Caller
@@ -70,9 +70,12 @@ class FunctionRun:
         outcome = RunOutcome()
         catalog = self.state.transaction.catalog
         try:
-            with without_io(function.kind):
-                given = function.checked_args(args, catalog)
+            given = function.checked_args(args, catalog)
+            forbid_io(function.kind)
+            try:
                 result = function(self.context(function.kind), **given)
+            finally:
+                forbid_io(None)
             value = function.checked_result(result, catalog)
             encoded = encode_value(value)
             if len(encoded) > result_bytes and size_of(value) > result_bytes:

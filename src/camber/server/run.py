@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import math
 import os
-import secrets
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 
 from camber.backend import Backend
-from camber.errors import DataFolderError
+from camber.server.address_file import Address, written_down
 from camber.server.admin_keys import admin_key
 from camber.server.app import create_app, create_site_app
 from camber.server.asgi import ASGIApp
@@ -31,22 +27,11 @@ from camber.server.logging import configure_logging
 from camber.server.ports import BACKLOG, listen
 from camber.settings import Settings, local_origin
 
-ADDRESS_FILE: Final = "server.json"
-
 _SPARE_FILES: Final = 512
 _CLOSING_SECONDS: Final = 5.0
+_LAST_WORDS_SECONDS: Final = 1.0
 
 _log = logging.getLogger("camber.server")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a running server is reached from this machine, and since when (ms since the epoch)."""
-
-    url: str
-    site_url: str
-    pid: int
-    started: float
 
 
 def serve(
@@ -58,10 +43,11 @@ def serve(
     """Serve `backend` on the ports of its settings until SIGTERM or SIGINT; then finish the requests that run, within bounds.
 
     `started` is called once both ports answer. Each of `alongside` runs on the same event loop meanwhile; one that fails stops the
-    server and its error is raised here. The backend stays open: who opened it closes it. Where it says that it needs a new process
-    (functions that did not stop, a commit that failed), this one is replaced by one with the same command line.
+    server and its error is raised here. The backend stays open: who opened it closes it. Where functions did not stop, the process is
+    replaced by one with the same command line.
 
-    Raises ConfigurationError where a port is taken or not allowed, DataFolderError where the secret can't be read or made.
+    Raises ConfigurationError where a port is taken or not allowed, DataFolderError where the secret can't be read or made, and the
+    commit's error, for the process to end with it, where it is not known whether a commit is on disk.
     """
     settings = backend.settings
     admin_key(backend.data, create=True)
@@ -72,21 +58,14 @@ def serve(
         _allow_open_files(2 * settings.connections + _SPARE_FILES)
         url, site_url = (local_origin(settings.host, taken[0].getsockname()[1]) for taken in (api, site))
         address = Address(url, site_url, os.getpid(), time.time() * 1_000)
-        stack.enter_context(_written_down(backend.data, address))
+        stack.enter_context(written_down(backend.data, address))
         running = _Running(backend, api, site)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(running.until_stopped(lambda: _announce(address, started), alongside))
     if running.is_unhealthy:
+        if backend.database.broken is not None:
+            raise backend.database.broken
         _start_anew(backend)
-
-
-def address_of(data: Path) -> Address | None:
-    """Where the server that has this data folder says it is; None if none says so. It may have ended without a word."""
-    try:
-        said = json.loads((data / ADDRESS_FILE).read_bytes())
-        return Address(str(said["url"]), str(said["site_url"]), int(said["pid"]), float(said["started"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 class _Running:
@@ -144,9 +123,13 @@ class _Running:
             server.should_exit = True
 
     def _restart(self) -> None:
-        _log.error("the server starts anew", extra={"reason": self._backend.ready()})
+        reason, in_doubt = self._backend.ready(), self._backend.database.broken is not None
+        _log.error("the server ends" if in_doubt else "the server starts anew", extra={"reason": reason})
         self.is_unhealthy = True
         self._stop()
+        if in_doubt:
+            # Those whose calls it was are told that the outcome is not known; nobody else is waited for.
+            asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, self._stop)
 
     def _on_signal(self, name: str) -> None:
         _log.info("stopping", extra={"signal": name})
@@ -239,25 +222,6 @@ def _allow_open_files(wanted: int) -> None:
             resource.setrlimit(
                 resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
             )
-
-
-@contextlib.contextmanager
-def _written_down(data: Path, address: Address) -> Generator[None]:
-    """Say in the data folder where the server is, as long as it is there."""
-    path = data / ADDRESS_FILE
-    beside = path.with_name(f".{path.name}.{address.pid}.{secrets.token_hex(4)}")
-    said = {"url": address.url, "site_url": address.site_url, "pid": address.pid, "started": address.started}
-    try:
-        beside.touch(0o600, exist_ok=False)
-        beside.write_text(json.dumps(said), "utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise DataFolderError(f"{path} can't be written: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        if address_of(data) == address:
-            path.unlink(missing_ok=True)
 
 
 def _start_anew(backend: Backend) -> None:

@@ -95,33 +95,26 @@ def field_of(document: Mapping[str, Any], path: str) -> Any:
 
 def key_reader(fields: Sequence[str]) -> Callable[[Mapping[str, Any]], bytes]:
     """A function from a document to the key parts of these fields, one behind the other."""
+    read = parts_reader(fields)
+    return lambda document: b"".join(read(document))
+
+
+def parts_reader(fields: Sequence[str]) -> Callable[[Mapping[str, Any]], list[bytes]]:
+    """A function from a document to the key parts of these fields."""
     names = tuple(fields)
     if any("." in name for name in names):
-        return lambda document: b"".join([_key(field_of(document, name)) for name in names])
-    if len(names) == 1:
-        return _reader_of_one(names[0])
-    return _reader_of_several(names)
+        return lambda document: [_key(field_of(document, name)) for name in names]
 
-
-def _reader_of_one(name: str) -> Callable[[Mapping[str, Any]], bytes]:
-    def read(document: Mapping[str, Any]) -> bytes:
-        value = document.get(name, MISSING)
-        if type(value) is str and "\x00" not in value:
-            return b"\x07%b\x00" % value.encode()
-        return _key(value)
-
-    return read
-
-
-def _reader_of_several(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], bytes]:
-    def read(document: Mapping[str, Any]) -> bytes:
-        key = b""
+    def read(document: Mapping[str, Any]) -> list[bytes]:
+        parts: list[bytes] = []
         for name in names:
             value = document.get(name, MISSING)
             if type(value) is str and "\x00" not in value:
-                key += b"\x07%b\x00" % value.encode()
+                parts.append(b"\x07%b\x00" % value.encode())
+            elif value is MISSING:
+                parts.append(_MISSING)
             else:
-                key += _key(value)
-        return key
+                parts.append(_key(value))
+        return parts
 
     return read

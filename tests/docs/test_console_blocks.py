@@ -1,0 +1,198 @@
+"""The commands in the documentation do what the pages say, typed one after another against a real server.
+
+A page begins in a clone of this repository (the tutorial beside one). Where it does not start a server itself, one runs already, as
+docs/setup.md starts it. Ports are free ones, and what would need the network is done otherwise: see `_INSTEAD`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks_of, is_quotation, name_of
+from tests.wire.running_server import CAMBER, clean_environment, free_ports
+
+TUTORIAL = REPOSITORY / "docs/tutorial.md"
+WITH_COMMANDS = [page for page in PAGES if any(block.language == "console" for block in blocks_of(page))]
+
+SECONDS = 60
+STARTS_A_SERVER = ("scripts/dev", "camber dev", "camber serve")
+
+
+class Session:
+    """Somebody at a terminal: the folder they are in, and the server they have started."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.port, site_port = free_ports(2)
+        self._environment = clean_environment() | {
+            "CAMBER_PORT": str(self.port),
+            "CAMBER_SITE_PORT": str(site_port),
+            "CI": "1",
+            "COLUMNS": "80",
+            "HOME": str(home),
+            "NO_COLOR": "1",
+            "npm_config_offline": "true",
+            "PATH": f"{CAMBER.parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_server()
+
+    def type(self, command: str, expected: str, place: str) -> None:
+        """Carry out a command; it must succeed, or fail with the error that the page shows, and print what the page shows."""
+        for beginning, instead in _INSTEAD.items():
+            if command.startswith(beginning):
+                instead(self, command)
+                return
+        if command.startswith(STARTS_A_SERVER):
+            self.start_server(command.replace("scripts/dev", "camber dev", 1))
+            return
+        command = command.replace("127.0.0.1:3210", f"127.0.0.1:{self.port}")
+        ended = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self._environment | self._variables(),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        fails = expected.startswith("error:")
+        assert (ended.returncode != 0) == fails, f"{place}: {command}\n{ended.stdout}{ended.stderr}"
+        printed = ended.stderr if fails else ended.stdout
+        assert not expected or _fits(printed, expected), f"{place}: {command}\nprints\n{printed}"
+
+    def start_server(self, command: str) -> None:
+        """Start it in place of the one that runs, and wait until it answers."""
+        self.stop_server()
+        log = self.folder / "server.log"
+        with log.open("ab") as output:
+            self._server = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                cwd=self.folder,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + SECONDS
+        health = ["camber", "sql", "SELECT 1", "--data", _data_folder(command)]
+        while subprocess.run(
+            health, cwd=self.folder, env=self._environment, check=False, capture_output=True
+        ).returncode:
+            assert self._server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+
+    def stop_server(self) -> None:
+        """End it, by its process id."""
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait(SECONDS)
+            self._server = None
+
+    def write(self, block: Block, name: str) -> None:
+        """Put a block at the end of the file that it is a part of."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(block.text)
+
+    def install_convex(self) -> None:
+        """What `npm install convex` does, from what this clone has installed."""
+        (self.folder / "package.json").write_text(json.dumps({"private": True, "dependencies": {"convex": "*"}}))
+        (self.folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+
+    def _variables(self) -> dict[str, str]:
+        """What a program finds in `.env.local`: the tutorial's client listens to it because our port is another one."""
+        file = self.folder / ".env.local"
+        text = file.read_text() if file.exists() else ""
+        return dict(re.findall(r"^(CONVEX_SELF_HOSTED_URL)='([^']*)'", text, re.MULTILINE))
+
+
+def _change_folder(session: Session, command: str) -> None:
+    session.folder = session.folder / command.removeprefix("cd ")
+
+
+_INSTEAD: dict[str, Callable[[Session, str], None]] = {
+    "cd ": _change_folder,
+    "python3 -m venv": lambda session, command: None,  # the tests' own environment is on the PATH
+    ". .venv/bin/activate": lambda session, command: None,
+    "pip install": lambda session, command: None,
+    "npm init": lambda session, command: None,
+    "npm install convex": lambda session, command: session.install_convex(),
+    "scripts/test": lambda session, command: None,  # this is one of them
+}
+
+
+def commands_of(block: Block) -> Iterator[tuple[str, str, int]]:
+    """The commands in a console block, what each prints, and on which line of the page it is."""
+    command, printed, line = "", list[str](), block.line
+    for number, text in enumerate(block.text.splitlines(), block.line):
+        if text.startswith("$ "):
+            if command:
+                yield command, "\n".join(printed), line
+            command, printed, line = text[2:], [], number
+        elif command and command.endswith("\\"):
+            command = command[:-1] + text.strip()
+        else:
+            printed.append(text)
+    if command:
+        yield command, "\n".join(printed), line
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone of this repository as far as a server needs it."""
+    folder = tmp_path / "camber"
+    folder.mkdir()
+    for name in ("pyproject.toml", "package.json"):
+        shutil.copy(REPOSITORY / name, folder)
+    shutil.copytree(REPOSITORY / "apps", folder / "apps", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    return folder
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+def test_the_commands_on_a_page_do_what_it_says(page: Path, clone: Path, tmp_path: Path) -> None:
+    if shutil.which("curl") is None and "$ curl" in page.read_text():
+        pytest.skip("the page uses curl")
+    blocks = blocks_of(page)
+    commands = [command for block in blocks if block.language == "console" for command, _, _ in commands_of(block)]
+    with ExitStack() as stack:
+        session = stack.enter_context(Session(clone.parent if page == TUTORIAL else clone, tmp_path))
+        if not any(command.startswith(STARTS_A_SERVER) for command in commands):
+            session.start_server("camber dev")
+        for block in blocks:
+            if block.language == "console":
+                for command, expected, line in commands_of(block):
+                    session.type(command, expected, f"{name_of(page)}:{line}")
+            elif block.title is not None and not is_quotation(block):
+                session.write(block, block.title)
+
+
+def test_scripts_dev_is_what_these_tests_take_it_for() -> None:
+    assert (REPOSITORY / "scripts/dev").read_text().endswith('exec .venv/bin/camber dev "$@"\n')
+
+
+def _data_folder(command: str) -> str:
+    found = re.search(r"--data (\S+)", command)
+    return found[1] if found else ".camber"
+
+
+def _fits(printed: str, expected: str) -> bool:
+    pattern = ".*".join(re.escape(part) for part in expected.strip().split("…"))
+    return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
