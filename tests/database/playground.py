@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from camber import MutationCtx, QueryCtx, Schema, Table, define_schema
+from camber import CamberError, MutationCtx, QueryCtx, Schema, Table, define_schema
 from camber.backend import Backend as Engine
 from camber.clock import Clock
 from camber.functions import application_of
+from camber.identity import OPERATOR
 from camber.settings import Settings
 from camber.storage import open_storage
 from camber.testing import Backend
@@ -52,6 +55,38 @@ class Playground:
         """Run this as a mutation."""
         return self._run(body, lambda number: (by or self.backend).run(WRITE, {"body": number}))
 
+    def write_at(self, body: Callable[[MutationCtx], object]) -> int:
+        """Run this as a mutation; gives the timestamp it was committed at."""
+        timestamps: list[int] = []
+
+        def call(number: int) -> None:
+            outcome = self.backend.engine.run_sync(WRITE, b'{"body": %d}' % number, OPERATOR)
+            assert outcome.ok, outcome.error
+            timestamps.append(outcome.timestamp)
+
+        self._run(body, call)
+        return timestamps[0]
+
+    def in_one_group(self, *bodies: Callable[[MutationCtx], Any]) -> list[Any]:
+        """Run these mutations one behind the other in one group; gives what each returned, or the error it raised."""
+        database = self.backend.engine.database
+        held, all_wait = threading.Event(), threading.Event()
+
+        def hold(_: MutationCtx) -> None:
+            held.set()
+            all_wait.wait(0.2)
+
+        holder = Call(self.write, hold)
+        assert held.wait(10)
+        calls: list[Call] = []
+        for body in bodies:
+            calls.append(Call(self.write, body))
+            while database.waiting_mutations < len(calls) and not all_wait.is_set():
+                time.sleep(0.0005)
+        all_wait.set()
+        assert holder.outcome() is None
+        return [call.outcome() for call in calls]
+
     def read_inside(self, ctx: QueryCtx, body: Callable[[QueryCtx], T]) -> T:
         """Run this as a query called by the function that has this context."""
         return self._run(body, lambda number: ctx.run_query(READ, {"body": number}))
@@ -68,18 +103,39 @@ class Playground:
         """Every document of a table, in the order of their creation."""
         return self.read(lambda ctx: ctx.db.query(table).collect())
 
-    def restart(self, *tables: Table[Any], clock: Clock | None = None, check: bool = True) -> None:
-        """Close the data folder and open it again, with these tables if any are given; what was stored is all that stays."""
+    def restart(
+        self,
+        *tables: Table[Any],
+        clock: Clock | None = None,
+        check: bool = True,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        """Close the data folder and open it again, with these tables if any are given; what was stored is all that stays.
+
+        If that fails it is opened as it was before, and the error raised.
+        """
         before = self.backend.engine
         before.close()
-        schema = define_schema(*tables, schema_validation=check) if tables or not check else before.application.schema
-        self.backend.engine = Engine(
-            application_of("in_memory", schema, self.backend.engine.application.functions),
-            open_storage(before.data, create=False, durable=False),
-            data=before.data,
-            settings=before.settings,
-            clock=clock or self.backend.clock,
-        )
+        schema = define_schema(*tables, schema_validation=check) if tables else before.application.schema
+        try:
+            self.backend.engine = self._reopened(before, schema, clock, progress)
+        except CamberError:
+            self.backend.engine = self._reopened(before, before.application.schema, clock, None)
+            raise
+
+    def _reopened(
+        self, before: Engine, schema: Schema, clock: Clock | None, progress: Callable[[str, int, int], None] | None
+    ) -> Engine:
+        application = application_of("in_memory", schema, before.application.functions)
+        storage = open_storage(before.data, create=False, durable=False)
+        clock = clock or self.backend.clock
+        try:
+            return Engine(
+                application, storage, data=before.data, settings=before.settings, clock=clock, progress=progress
+            )
+        except BaseException:
+            storage.close()
+            raise
 
     def close(self) -> None:
         self.backend.close()
@@ -94,6 +150,28 @@ class Playground:
         finally:
             del self._bodies[number]
             self._returned.pop(number, None)
+
+
+class Call(threading.Thread):
+    """A call from a thread of its own."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        super().__init__(daemon=True)
+        self._function, self._arguments = function, arguments
+        self._result: Any = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._result = self._function(*self._arguments)
+        except Exception as error:  # noqa: BLE001
+            self._result = error
+
+    def outcome(self) -> Any:
+        """What it gave, or the error it raised, once it is over."""
+        self.join(20)
+        assert not self.is_alive(), "the call never came back"
+        return self._result
 
 
 @contextmanager

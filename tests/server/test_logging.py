@@ -61,14 +61,14 @@ def test_on_a_terminal_they_are_for_people(stream: type[io.StringIO], chosen: st
 def test_a_traceback_shows_no_variables(stream: type[io.StringIO]) -> None:
     out = logged_to(stream())
     _fail("a secret in a variable")
-    assert "ZeroDivisionError" in out.getvalue()
+    assert "ValueError" in out.getvalue()
     assert "a secret in a variable" not in out.getvalue()
 
 
 def _fail(held: str) -> None:
     try:
-        len(held) / 0
-    except ZeroDivisionError:
+        int(held[:1])
+    except ValueError:
         log.exception("failed")
 
 

@@ -329,3 +329,13 @@ def test_the_log_is_json_lines_without_secrets(start: Starting) -> None:
     assert [event["event"] for event in server.logged()] == ["serving", "stopping"]
     assert server.logged()[0]["url"] == server.address.url
     assert not re.search(r"01[0-9a-f]{64}", server.log.read_text())
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(start: Starting) -> None:
+    server = start(keep_alive_seconds=1)
+    size = 12 << 20
+    with server.bare_connection() as connection:
+        connection.sendall(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+        time.sleep(3.5)
+        assert len(read_all(connection)) < size
+    assert server.ask("GET", "/healthz")[0] == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated, Any
 
@@ -16,7 +17,11 @@ from camber.errors import ConfigurationError
 
 def sql(
     statement: Annotated[
-        str | None, Parameter(help="One SQL statement; - reads it from stdin. Without it: what can be selected from.")
+        str | None,
+        Parameter(
+            help="One SQL statement; - reads it from stdin. Without it: what can be selected from.",
+            allow_leading_hyphen=True,
+        ),
     ] = None,
     /,
     *,
@@ -31,11 +36,13 @@ def sql(
 
     For example:
 
-        camber sql 'SELECT tier, count(*) AS backers FROM crowdfunding_backers GROUP BY tier'
+        camber sql 'SELECT tier, count(*) FROM crowdfunding_backers GROUP BY tier'
         camber sql --format csv - < report.sql
     """
     if limit < 1:
         raise ConfigurationError(f"--limit is how many rows to show at most, not {limit}")
+    if statement is not None and re.fullmatch(r"-\S+", statement):
+        raise ConfigurationError(f"there is no option {statement}; see: camber sql --help")
     text = sys.stdin.read() if statement == "-" else statement
     with open_target(where) as target:
         if text is None:

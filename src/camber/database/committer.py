@@ -120,8 +120,7 @@ class Committer:
 
     def next_timestamp(self) -> Timestamp:
         """Above every timestamp and creation time given so far, and not below the clock."""
-        created_ns = int(self.creation_times.last_ms * 1e6)
-        return Timestamp(max(self.clock.now_ns(), self.last + 1, created_ns))
+        return Timestamp(max(self.clock.now_ns(), self.last + 1, self.creation_times.end_ns()))
 
     def replace_writer(self, abandoned: _Writer) -> None:
         """Go on with a new thread; the abandoned one has no effect any more."""

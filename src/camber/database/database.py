@@ -165,9 +165,9 @@ class Database:
             self._catalogs[-1] = (self._catalogs[-1][0], plan.catalog)
             return
         committer = self._committer
-        timestamp = committer.next_timestamp()
         touched = Touched({}, {*plan.catalog.by_number, ABSENT_TABLE})
         writes = row_writes(plan, self.entropy, self.now_ms(), committer.creation_times)
+        timestamp = committer.next_timestamp()  # behind the creation times of the rows
         record = CommitRow(timestamp, touched.encode(), self.entropy.random_bytes(16))
         told = None if progress is None else partial(progress, "building indexes")
         # Known before it is committed: a snapshot may see the commit before this thread has returned from it.

@@ -21,6 +21,8 @@ class HeldSnapshot:
     snapshot: Snapshot
     until: float
     lock: threading.Lock = field(default_factory=threading.Lock)
+    closed: bool = False
+    """Read it with the lock held: a query that waited for its turn may come too late."""
 
 
 class HeldSnapshots:
@@ -37,8 +39,10 @@ class HeldSnapshots:
         with self._lock:
             snapshot = self._storage.snapshot()
             timestamp = snapshot.timestamp
-            if timestamp in self._held:
+            if (present := self._held.get(timestamp)) is not None:
                 snapshot.close()
+                present.until = time.monotonic() + HELD_SECONDS
+                self._held.move_to_end(timestamp)
                 return timestamp
             while len(self._held) >= MAX_HELD:
                 _let_go(self._held.popitem(last=False)[1])
@@ -51,12 +55,7 @@ class HeldSnapshots:
         with self._lock:
             found = self._held.get(at)
         if found is None:
-            raise RequestError(
-                400,
-                "SnapshotExpired",
-                f"The state of timestamp {at} is not kept any more: ask /api/query_ts for a new one, "
-                f"and use it within {HELD_SECONDS:g} seconds.",
-            )
+            raise snapshot_expired(at)
         return found
 
     def drop_expired(self) -> None:
@@ -72,11 +71,21 @@ class HeldSnapshots:
                 _let_go(self._held.popitem()[1])
 
 
+def snapshot_expired(at: Timestamp) -> RequestError:
+    """The error of a query that comes too late for the state it asks for."""
+    return RequestError(
+        400,
+        "SnapshotExpired",
+        f"The state of timestamp {at} is not kept any more: ask /api/query_ts for a new one, "
+        f"and use it within {HELD_SECONDS:g} seconds.",
+    )
+
+
 def _let_go(held: HeldSnapshot) -> None:
     """Close it; a query that runs on it is not waited for here."""
     if held.lock.acquire(blocking=False):
         try:
-            held.snapshot.close()
+            _close(held)
         finally:
             held.lock.release()
     else:
@@ -85,4 +94,9 @@ def _let_go(held: HeldSnapshot) -> None:
 
 def _close_when_free(held: HeldSnapshot) -> None:
     with held.lock:
-        held.snapshot.close()
+        _close(held)
+
+
+def _close(held: HeldSnapshot) -> None:
+    held.closed = True
+    held.snapshot.close()

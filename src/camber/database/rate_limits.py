@@ -33,7 +33,8 @@ class RateLimit:
     rate: float | None = None
 
     def __post_init__(self) -> None:
-        if self.capacity < 1 or self.period <= 0 or (self.rate is not None and self.rate <= 0):
+        amounts = (self.capacity, self.period, 1.0 if self.rate is None else self.rate)
+        if not all(map(math.isfinite, amounts)) or self.capacity < 1 or min(amounts) <= 0:
             raise ConfigurationError(
                 f'The rate limit "{self.name}" never lets anything through: its amounts and period must be positive.'
             )

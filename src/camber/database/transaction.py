@@ -74,6 +74,10 @@ class CreationTimes:
         self.last_ms = max(now_ms, math.nextafter(self.last_ms, math.inf))
         return self.last_ms
 
+    def end_ns(self) -> int:
+        """Nanoseconds that are above all of them, also once they have been turned into milliseconds and rounded."""
+        return int(self.last_ms * (1 + 2**-50) * 1e6)
+
 
 class Mark(NamedTuple):
     """A point in a transaction to which it can be rolled back."""

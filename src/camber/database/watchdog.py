@@ -21,6 +21,7 @@ T = TypeVar("T")
 GRACE_SECONDS = 0.25
 """How long after the exception a thread may take to come back."""
 
+_AGAIN_SECONDS = 0.1
 _PERIOD_SECONDS = 0.02
 _IDLE_ROUNDS = 50
 
@@ -49,7 +50,7 @@ class Slot:
         self._run = 0
         self._runs = 0
         self._striking = False
-        self._struck = False
+        self._strikes = 0
         self._abandoned = False
         self._seconds, self._started = 0.0, 0.0
         self._usage: DatabaseTime | None = None
@@ -65,17 +66,17 @@ class Slot:
         except Interrupted:
             self._end()
             raise timed_out(seconds) from None
-        if self._struck:  # the function caught the interruption and went on
+        if self._strikes:  # the function caught the interruption and went on
             raise timed_out(seconds)
         return result
 
     def time_is_up(self) -> bool:
         """Whether the latest run was interrupted."""
-        return self._struck
+        return self._strikes > 0
 
     def _begin(self, seconds: float, usage: DatabaseTime) -> None:
         self._seconds = float("inf") if _debugger_attached() else seconds
-        self._usage, self._struck = usage, False
+        self._usage, self._strikes = usage, 0
         self._started = time.perf_counter()
         self._runs += 1
         self._run = self._runs
@@ -86,7 +87,7 @@ class Slot:
         self._run = 0
         while self._striking:
             time.sleep(0)
-        if self._struck:
+        if self._strikes:
             _raise_in_thread(self._thread_id, None)
         with self._lock:
             if self._abandoned:
@@ -100,10 +101,11 @@ class Slot:
         if not run or usage is None or self._abandoned:
             return False
         over = now - self._started - usage.database_seconds - self._seconds
-        if over > 0 and not self._struck:
-            self._strike(run)
-        elif over > GRACE_SECONDS and self._struck:
+        if over > GRACE_SECONDS and self._strikes:
             self._abandon(run)
+        elif over > self._strikes * _AGAIN_SECONDS:
+            # More than once, because Python drops what is raised in a finalizer or a callback of its garbage collector.
+            self._strike(run)
         return True
 
     def _strike(self, run: int) -> None:
@@ -111,7 +113,7 @@ class Slot:
         self._striking = True
         try:
             if self._run == run:
-                self._struck = True
+                self._strikes += 1
                 _raise_in_thread(self._thread_id, Interrupted)
         finally:
             self._striking = False

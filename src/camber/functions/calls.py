@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from camber.database import RequestKey, Transaction, remember, remembered
-from camber.database.held_snapshots import HeldSnapshot
+from camber.database.held_snapshots import HeldSnapshot, snapshot_expired
 from camber.errors import FunctionError, RequestError, StorageError
 from camber.functions.contexts import ActionCtx
 from camber.functions.logs import RunLog
@@ -42,15 +42,24 @@ class Call:
     ) -> None:
         self.runner, self.function, self.path, self.arguments = runner, function, path, arguments
         self.caller, self.request_id, self.done = caller, request_id, done
+        self._current: FunctionRun | None = None
 
     def run_on(self, transaction: Transaction) -> RunOutcome:
         """Run a query or mutation on this transaction."""
         runner = self.runner
-        run = FunctionRun(transaction, runner.functions, self.caller, runner.database.cursors, runner.entropy)
+        run = self._current = runner.function_run(transaction, self.caller)
         outcome = run.run(self.function, self.arguments, result_bytes=runner.settings.result_bytes)
         if runner.on_run is not None:
             runner.on_run(transaction.usage)
         return outcome
+
+    def cut_short(self, error: Exception) -> RunOutcome:
+        """The outcome of a run that was ended from outside: with what it had logged and looked at until then."""
+        return failed(error) if self._current is None else self._current.ended(error)
+
+    def tell(self, run: RunOutcome, timestamp: int) -> None:
+        """Tell how it ended."""
+        self.done(self.runner.outcome(run, timestamp, self.request_id, self.path))
 
 
 class QueryCall(Call):
@@ -82,34 +91,39 @@ class QueryCall(Call):
             self._joined.append(other)
             return True
 
-    def run(self, transaction: Transaction) -> None:
-        """Run it, and keep how it went."""
+    def begin(self) -> None:
+        """From now on nobody can join: who comes later may have seen a commit that the snapshot of this run has not."""
         with self._lock:
             self._started = True
         self.runner.is_running(self)
+
+    def run(self, transaction: Transaction) -> None:
+        """Run it, and keep how it went."""
         if self.held is None:
             self._run = self.run_on(transaction)
             return
         waiting = time.perf_counter()
         with self.held.lock:
             transaction.usage.database_seconds += time.perf_counter() - waiting
+            if self.held.closed:
+                raise snapshot_expired(transaction.timestamp)
             self._run = self.run_on(transaction)
 
     def finish(self, transaction: Transaction | None, error: Exception | None) -> None:
         """Tell all who wait; keep the result for those to come."""
         runner = self.runner
-        runner.is_running(self)
-        if isinstance(error, StorageError):
+        if isinstance(error, (StorageError, RequestError)):
             for call in (self, *self._joined):
                 call.done(error)
             return
-        run = self._run if error is None else failed(error)
-        answer = runner.outcome(run, 0 if transaction is None else transaction.timestamp, self.request_id)
+        run = self._run if error is None else self.cut_short(error)
+        timestamp = 0 if transaction is None else transaction.timestamp
+        answer = runner.outcome(run, timestamp, self.request_id, self.path)
         if transaction is not None and run.error is None and self.held is None:
             runner.keep(self, run, transaction, answer)
         self.done(answer)
         for other in self._joined:
-            if run.read_identity and other.caller != self.caller:
+            if run.read_identity and caller_key(other.caller) != caller_key(self.caller):
                 runner.start_again(other)
             else:
                 other.done(answer)
@@ -142,8 +156,8 @@ class MutationCall(Call):
             self.done(error)
             return
         if error is not None and self._run.error is not error:
-            self._run = failed(error)
-        self.done(self.runner.outcome(self._run, timestamp or 0, self.request_id))
+            self._run = self.cut_short(error)
+        self.tell(self._run, timestamp or 0)
 
 
 class ActionCall(Call):

@@ -6,7 +6,7 @@ import base64
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from camber.database import DatabaseReader, DatabaseWriter, RateLimit, RateLimitAttempt, RateLimitStatus, RunState
 from camber.errors import DatabaseUsageError
@@ -26,6 +26,8 @@ class Run(Protocol):
     caller: Caller
     state: RunState
     log: RunLog
+    built_in: Mapping[str, str]
+    """Environment variables that the server itself sets."""
     read_identity: bool
     read_clock: bool
 
@@ -97,13 +99,23 @@ class Environment:
         return found
 
 
+class _ReadOnlyDatabase(DatabaseReader):
+    """`ctx.db` of a query, which says so when it is asked to write: a mutation's transaction may be below it."""
+
+    __slots__ = ()
+
+    def insert(self, *_: object) -> NoReturn:
+        raise DatabaseUsageError("A query can't write. Declare the function with @mutation.")
+
+    patch = replace = delete = insert
+
+
 class QueryCtx:
     """What a query works with: one state of the database, and who asks."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        # One handle for both kinds; the transaction itself refuses the writes of a query.
-        self._db = DatabaseWriter(run.state)
+        self._db: DatabaseReader = _ReadOnlyDatabase(run.state)
         self._random: random.Random | None = None
 
     @property
@@ -154,6 +166,8 @@ class QueryCtx:
         self._run.read_identity = True
 
     def _variable(self, name: str) -> str | None:
+        if (built_in := self._run.built_in.get(name)) is not None:
+            return built_in
         transaction = self._run.state.transaction
         table = transaction.catalog.by_name["_environment_variables"]
         found = transaction.find_one(table, table.index("by_name"), (name,))
@@ -163,10 +177,14 @@ class QueryCtx:
 class MutationCtx(QueryCtx):
     """What a mutation works with: one transaction that is stored as a whole or not at all."""
 
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._writer = self._db = DatabaseWriter(run.state)
+
     @property
     def db(self) -> DatabaseWriter:
         """The database."""
-        return self._db
+        return self._writer
 
     @property
     def client_address(self) -> str | None:

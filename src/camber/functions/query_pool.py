@@ -77,7 +77,8 @@ class QueryPool:
             self._closed = True
             self._lock.notify_all()
         for worker in list(self._workers):
-            worker.join()
+            while worker in self._workers:  # until it has ended, or is given up
+                worker.join(timeout=0.1)
         while self._waiting:
             self._waiting.popleft().finish(None, StorageError("The server is shutting down."))
 
@@ -145,6 +146,7 @@ class QueryPool:
         with self._lock:
             self._alive -= 1
             self._awake -= 1
+            self._workers.discard(worker.thread)
         worker.give_up()
         self._finished()
         self._on_abandoned()
@@ -157,6 +159,7 @@ class _Worker:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.thread = threading.current_thread()
         self._snapshot: Snapshot | None = None
         self._opened = 0.0
         self._transaction: Transaction | None = None

@@ -64,9 +64,19 @@ class RegisteredFunction(Generic[P, R]):
         _check_colour(handler, kind)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        for guard in self.guards:
-            guard(args[0])
+        if self.guards:
+            if self.kind == "action":
+                return self._guarded_action(*args, **kwargs)  # pyright: ignore[reportReturnType]  an awaitable, as R is
+            for guard in self.guards:
+                guard(args[0])
         return self.handler(*args, **kwargs)
+
+    async def _guarded_action(self, *args: Any, **kwargs: Any) -> Any:
+        for guard in self.guards:
+            answer = guard(args[0])
+            if inspect.isawaitable(answer):
+                await answer
+        return await self.handler(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.path or self.name}>"
@@ -84,7 +94,7 @@ class RegisteredFunction(Generic[P, R]):
     def resolve(self) -> _Resolved:
         """Read the annotations; after the modules are loaded, because they may name what is defined later. Raises LoadError."""
         if self._resolved is None:
-            self._resolved = _resolve(self.handler, self._given_args, self._given_returns)
+            self._resolved = _resolve(self.handler, self.kind, self._given_args, self._given_returns)
         return self._resolved
 
     def checked_args(self, args: Mapping[str, Any], tables: TableNames) -> dict[str, Any]:
@@ -95,13 +105,14 @@ class RegisteredFunction(Generic[P, R]):
         except ValidationError as error:
             raise ArgumentValidationError(str(error), path=error.path, kind=error.kind) from None
         assert isinstance(checked, dict)
-        if resolved.parameters is None:
-            return checked
         given: dict[str, Any] = {}
         for parameter in resolved.parameters:
             if parameter.wire in checked:
                 value = checked[parameter.wire]
                 given[parameter.name] = value if parameter.hand_over is None else parameter.hand_over(value)
+        if resolved.takes_rest:
+            named = set(resolved.wires.values())
+            given |= {wire: value for wire, value in checked.items() if wire not in named}
         return given
 
     def checked_result(self, result: object, tables: TableNames) -> Value:
@@ -115,27 +126,36 @@ class RegisteredFunction(Generic[P, R]):
             raise ReturnsValidationError(str(error), path=error.path, kind=error.kind) from None
 
     def wire_args(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
-        """Keyword arguments under Python's names as arguments under wire names."""
-        parameters = self.resolve().parameters
-        if parameters is None:
-            return {**(dict(args[0]) if args and isinstance(args[0], Mapping) else {}), **kwargs}  # pyright: ignore[reportUnknownArgumentType]
-        names = {parameter.name: parameter.wire for parameter in parameters}
-        positional = dict(zip((parameter.wire for parameter in parameters), args, strict=False))
-        return {**positional, **{names.get(name, name): value for name, value in kwargs.items()}}
+        """Arguments under Python's names as arguments under wire names. Raises TypeError where Python would."""
+        resolved = self._resolved or self.resolve()
+        given: Mapping[str, object] = kwargs
+        if args:
+            positional = dict(zip(resolved.positional, args, strict=False))
+            if len(args) > len(positional):
+                raise TypeError(f"{self.__name__}() takes {len(positional)} positional arguments, not {len(args)}")
+            if twice := positional.keys() & kwargs.keys():
+                raise TypeError(f"{self.__name__}() got `{min(twice)}` twice")
+            given = {**positional, **kwargs}
+        wires = resolved.wires
+        return {wires.get(name, name): value for name, value in given.items()}
 
     @property
     def place(self) -> str:
         """Where it is written: file and line."""
-        code = self.handler.__code__
-        return f"{code.co_filename}:{code.co_firstlineno}"
+        return _place(self.handler)
 
 
 @dataclass(frozen=True, slots=True)
 class _Resolved:
     args: Validator
     returns: Validator | None
-    parameters: tuple[Parameter, ...] | None
-    """None where the handler takes all arguments as `**kwargs`."""
+    parameters: tuple[Parameter, ...]
+    wires: Mapping[str, str]
+    """The wire names of the parameters."""
+    positional: tuple[str, ...]
+    """The parameters that can be given without their name, in their order."""
+    takes_rest: bool
+    """Whether the handler takes arguments without a parameter of their own, as `**rest` under their wire names."""
 
 
 class FunctionKind(Generic[CtxT]):
@@ -146,7 +166,13 @@ class FunctionKind(Generic[CtxT]):
         self._internal, self._guards = internal, guards
 
     def guarded(self, guard: Callable[[CtxT], object]) -> FunctionKind[CtxT]:
-        """A kind whose functions first call this guard with their context; what it raises refuses the call."""
+        """A kind whose functions first call this guard with their context; what it raises refuses the call.
+
+        The guard of an action may be `async def`. Raises LoadError for one of a query or mutation that is.
+        """
+        if self._kind != "action" and inspect.iscoroutinefunction(guard):
+            problem = f"is an `async def`, but it guards a {self._kind}, where nothing would wait for it. Drop `async`."
+            raise LoadError([f"{_place(guard)}: {guard.__name__} {problem}"])
         return FunctionKind(self._kind, internal=self._internal, guards=(*self._guards, guard))
 
     @overload
@@ -193,7 +219,10 @@ ActionResult = Awaitable[R]
 
 
 def _check_colour(handler: Callable[..., Any], kind: Kind) -> None:
-    code = handler.__code__
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise LoadError(
+            [f"{_place(handler)}: {handler.__name__} has a `yield` in it; a function returns its result as a whole."]
+        )
     waits = inspect.iscoroutinefunction(handler)
     if waits == (kind == "action"):
         return
@@ -207,15 +236,23 @@ def _check_colour(handler: Callable[..., Any], kind: Kind) -> None:
             "is a plain `def`, but an action is an `async def`: it talks to the world and waits for it. "
             "Write `async def`, or declare it with @mutation or @query."
         )
-    raise LoadError([f"{code.co_filename}:{code.co_firstlineno}: {handler.__name__} {problem}"])
+    raise LoadError([f"{_place(handler)}: {handler.__name__} {problem}"])
+
+
+def _place(function: Callable[..., Any]) -> str:
+    code = function.__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _resolve(
     handler: Callable[..., Any],
+    kind: Kind,
     given_args: Mapping[str, Validator] | Validator | None,
     given_returns: Mapping[str, Validator] | Validator | None,
 ) -> _Resolved:
-    place = f"{handler.__code__.co_filename}:{handler.__code__.co_firstlineno}"
+    place = _place(handler)
+    if not handler.__code__.co_argcount:
+        raise LoadError([f"{place}: {handler.__name__} has no first parameter for its context; write `ctx`."])
     try:
         hints = typing.get_type_hints(handler, include_extras=True)
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
@@ -224,18 +261,23 @@ def _resolve(
         hints = {}
     try:
         returns = _returns(hints, given_returns)
-        signature = list(inspect.signature(handler).parameters.values())[1:]
+        context, *signature = inspect.signature(handler).parameters.values()
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
         names = [parameter for parameter in signature if parameter.kind is not parameter.VAR_KEYWORD]
         args = _args(names, hints, given_args, takes_all=takes_all)
     except ValidatorDefinitionError as error:
         raise LoadError([f"{place}: {handler.__name__}: {error}"]) from None
+    _check_context(handler, kind, hints.get(context.name), place)
     _check_wire_names(handler, names, place)
-    if takes_all:
-        return _Resolved(args, returns, None)
-    fields = getattr(args, "fields", {})
-    parameters = tuple(Parameter(p.name, wire_name(p.name), _hand_over(fields.get(wire_name(p.name)))) for p in names)
-    return _Resolved(args, returns, parameters)
+    fields: Mapping[str, Validator] | None = getattr(args, "fields", None)
+    if fields is not None and not takes_all:
+        _check_fields(handler, names, fields, place)
+    parameters = tuple(
+        Parameter(p.name, wire_name(p.name), _hand_over((fields or {}).get(wire_name(p.name)))) for p in names
+    )
+    wires = {parameter.name: parameter.wire for parameter in parameters}
+    positional = tuple(p.name for p in names if p.kind is p.POSITIONAL_OR_KEYWORD)
+    return _Resolved(args, returns, parameters, wires, positional, takes_all)
 
 
 def _hand_over(validator: Validator | None) -> Callable[[Any], Any] | None:
@@ -257,8 +299,10 @@ def _args(
 ) -> Validator:
     if given is not None:
         return given if isinstance(given, Validator) else v.object(given)
-    if takes_all:
+    if takes_all and not parameters:
         return v.any()
+    if takes_all:
+        raise ValidatorDefinitionError("what it takes beside its named parameters is not said; write `args={...}`")
     fields: dict[str, Validator] = {}
     for parameter in parameters:
         if parameter.name not in hints:
@@ -268,6 +312,32 @@ def _args(
         validator = shape_validator(hints[parameter.name])
         fields[wire_name(parameter.name)] = validator if parameter.default is parameter.empty else v.optional(validator)
     return v.object(fields)
+
+
+def _check_context(handler: Callable[..., Any], kind: Kind, annotated: object, place: str) -> None:
+    contexts: dict[Kind, type] = {"query": QueryCtx, "mutation": MutationCtx, "action": ActionCtx}
+    # Mutations may say QueryCtx: theirs can do all that one can.
+    if isinstance(annotated, type) and annotated in contexts.values() and not issubclass(contexts[kind], annotated):
+        raise LoadError(
+            [
+                f"{place}: {handler.__name__} is a {kind}: its context is a {contexts[kind].__name__}, no {annotated.__name__}"
+            ]
+        )
+
+
+def _check_fields(
+    handler: Callable[..., Any], parameters: list[inspect.Parameter], fields: Mapping[str, Validator], place: str
+) -> None:
+    """With `args={...}`: that what is checked is what the handler takes."""
+    wires = {wire_name(parameter.name): parameter for parameter in parameters}
+    problems = [f"`{name}` is in its args, but it has no parameter for it" for name in fields if name not in wires]
+    problems += [
+        f"the parameter `{parameter.name}` has no default, but `{wire}` is not in its args or is optional there"
+        for wire, parameter in wires.items()
+        if parameter.default is parameter.empty and (wire not in fields or fields[wire].is_optional)
+    ]
+    if problems:
+        raise LoadError([f"{place}: {handler.__name__}: {problem}" for problem in problems])
 
 
 def _check_wire_names(handler: Callable[..., Any], parameters: list[inspect.Parameter], place: str) -> None:

@@ -43,7 +43,7 @@ class RunOutcome:
 class FunctionRun:
     """One run of one query or mutation; the `Run` behind its context."""
 
-    __slots__ = ("_entropy", "_functions", "caller", "log", "read_clock", "read_identity", "state")
+    __slots__ = ("_entropy", "_functions", "built_in", "caller", "log", "read_clock", "read_identity", "state")
 
     def __init__(
         self,
@@ -52,9 +52,10 @@ class FunctionRun:
         caller: Caller,
         cursors: Cursors,
         entropy: Entropy,
+        built_in: Mapping[str, str],
         journal: str | None = None,
     ) -> None:
-        self.caller = caller
+        self.caller, self.built_in = caller, built_in
         self.state = RunState(transaction, cursors, journal)
         self.log = RunLog()
         self.read_identity = False

@@ -29,9 +29,11 @@ def listen(host: str, port: int, setting: str) -> list[socket.socket]:
     """
     taken: list[socket.socket] = []
     try:
-        for family, address in _addresses(host, port):
+        addresses = list(_addresses(host, port))
+        for family, address in addresses:
             number = taken[0].getsockname()[1] if taken else port
-            taken.append(_listening(family, _with_port(address, number)))
+            # `::` alone stands for every address, also those of IPv4.
+            taken.append(_listening(family, _with_port(address, number), only_ipv6=len(addresses) > 1))
     except OSError as error:
         _close(taken)
         raise ConfigurationError(_explained(error, host, port, setting)) from error
@@ -69,14 +71,14 @@ def _with_port(address: Address, port: int) -> Address:
     return (address[0], port) if len(address) == 2 else (address[0], port, address[2], address[3])
 
 
-def _listening(family: socket.AddressFamily, address: Address) -> socket.socket:
+def _listening(family: socket.AddressFamily, address: Address, *, only_ipv6: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if sys.platform != "win32":
             # On Windows this would let a second server take the port beside the first.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
         listener.bind(address)
         # Here, not when the server starts: only now is the port surely ours.
         listener.listen(BACKLOG)

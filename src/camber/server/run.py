@@ -91,23 +91,29 @@ class _Running:
 
         self._backend.on_unhealthy = unhealthy
         with self._signals(loop):
-            serving = [
-                asyncio.create_task(server.serve(sockets=sockets))
-                for server, sockets in zip(self._servers, self._sockets, strict=True)
-            ]
-            for server in self._servers:
-                await server.up.wait()
+            pairs = zip(self._servers, self._sockets, strict=True)
+            serving = asyncio.gather(*(server.serve(sockets=sockets) for server, sockets in pairs))
+            up = asyncio.create_task(self._both_up())
+            await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
+            if not up.done():
+                up.cancel()
+                await serving
+                return
             # What was made until now stays: there is no point in looking through it for garbage again and again.
             gc.collect()
             gc.freeze()
             started()
             beside = [asyncio.create_task(self._watched(work)) for work in alongside]
-            await asyncio.gather(*serving)
+            await serving
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
+
+    async def _both_up(self) -> None:
+        for server in self._servers:
+            await server.up.wait()
 
     async def _watched(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -12,7 +12,7 @@ from .schema import books
 @mutation
 def add(ctx: MutationCtx, *, title: str, pages: int = 100) -> str:
     """Put a book on the shelf."""
-    ctx.log.info("adding", title)
+    ctx.log.info(f"adding {title}")
     return ctx.db.insert(books, {"title": title, "pages": pages})
 
 

@@ -1,0 +1,292 @@
+"""Functions that don't stop: what becomes of them, of those who wait behind them, and of the server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from camber import MutationCtx, QueryCtx, define_table, v
+from camber.errors import CamberError, FunctionError, FunctionTimeoutError
+from camber.settings import Settings
+from tests.database.playground import Call, Playground, playground
+
+# An interruption may strike in a finalizer or a callback of the garbage collector, where Python drops it with a warning.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+COUNTERS = define_table("counters", v.any()).index("by_name", ["name"])
+SECONDS = 0.3
+
+
+@pytest.fixture
+def world() -> Any:
+    settings = Settings(dev=True, mutation_seconds=SECONDS, query_seconds=SECONDS, ranges_read=1_000_000_000)
+    with playground(COUNTERS, settings=settings) as opened:
+        yield opened
+
+
+def count(ctx: MutationCtx) -> float:
+    """Count one up; gives what is reached."""
+    found = ctx.db.query("counters").with_index("by_name", name="c").unique()
+    if found is None:
+        ctx.db.insert("counters", {"name": "c", "value": 1})
+        return 1.0
+    ctx.db.patch(found["_id"], {"value": found["value"] + 1})
+    return found["value"] + 1
+
+
+def counted(world: Playground) -> float:
+    return world.read(lambda ctx: sum(one["value"] for one in ctx.db.query("counters").collect()))
+
+
+def loops(_: object) -> None:
+    while True:
+        pass
+
+
+def loops_in_the_database(ctx: QueryCtx) -> None:
+    while True:
+        ctx.db.query("counters").with_index("by_name", name="c").first()
+
+
+def catches_and_goes_on(_: object) -> str:
+    try:
+        while True:
+            pass
+    except BaseException:  # noqa: BLE001
+        return "got away"
+
+
+def catches_and_raises(_: object) -> None:
+    try:
+        while True:
+            pass
+    except BaseException:  # noqa: BLE001
+        raise ValueError("something else") from None
+
+
+def sleeps(_: object) -> None:
+    time.sleep(3)
+
+
+def catches_for_ever(_: object) -> None:
+    until = time.monotonic() + 3  # so that the test ends
+    while time.monotonic() < until:
+        with suppress(BaseException):
+            time.sleep(0.01)
+
+
+ENDLESS: list[Callable[[Any], Any]] = [loops, loops_in_the_database, catches_and_goes_on, sleeps, catches_for_ever]
+
+
+@pytest.mark.parametrize("body", ENDLESS)
+def test_a_mutation_that_does_not_stop_is_refused_and_leaves_nothing(
+    world: Playground, body: Callable[[Any], Any]
+) -> None:
+    world.write(count)
+
+    def write_and_go_on(ctx: MutationCtx) -> None:
+        count(ctx)
+        body(ctx)
+
+    started = time.monotonic()
+    with pytest.raises(FunctionTimeoutError, match=r"Function execution timed out \(maximum duration: 0\.3s\)"):
+        world.write(write_and_go_on)
+
+    assert time.monotonic() - started < 2
+    assert world.write(count) == 2
+    assert counted(world) == 2
+
+
+@pytest.mark.parametrize("body", ENDLESS)
+def test_a_query_that_does_not_stop_is_refused(world: Playground, body: Callable[[Any], Any]) -> None:
+    started = time.monotonic()
+    with pytest.raises(FunctionTimeoutError, match="timed out"):
+        world.read(body)
+
+    assert time.monotonic() - started < 2
+    assert counted(world) == 0
+
+
+def test_a_mutation_that_answers_the_interruption_with_an_error_of_its_own_leaves_nothing(world: Playground) -> None:
+    with pytest.raises((ValueError, CamberError)):
+        world.write(lambda ctx: (count(ctx), catches_and_raises(ctx)))
+
+    assert counted(world) == 0
+    assert world.write(count) == 1
+
+
+def test_a_function_within_its_time_is_left_alone(world: Playground) -> None:
+    def takes_a_while(ctx: MutationCtx) -> float:
+        until = time.perf_counter() + SECONDS * 0.6
+        while time.perf_counter() < until:
+            pass
+        return count(ctx)
+
+    assert [world.write(takes_a_while) for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_next_function_on_the_thread_is_not_struck_by_the_last_one_s_end(world: Playground) -> None:
+    """Functions that end just when their time is over: whatever became of each, the next one runs undisturbed."""
+
+    def ends_at_the_limit(ctx: MutationCtx) -> None:
+        until = time.perf_counter() + SECONDS - 0.005
+        while time.perf_counter() < until:
+            pass
+
+    for _ in range(5):
+        with suppress(FunctionTimeoutError):
+            world.write(ends_at_the_limit)
+        world.write(count)
+
+    assert counted(world) == 5
+
+
+@pytest.mark.parametrize("body", [loops, catches_and_goes_on, catches_and_raises, sleeps, catches_for_ever])
+def test_the_others_in_the_group_run_again_and_get_the_right_answers(
+    world: Playground, body: Callable[[Any], Any]
+) -> None:
+    def stuck(ctx: MutationCtx) -> None:
+        count(ctx)
+        body(ctx)
+
+    before, second, error, after, last = world.in_one_group(count, count, stuck, count, count)
+
+    assert (before, second, after, last) == (1, 2, 3, 4)
+    assert isinstance(error, Exception)
+    assert counted(world) == 4
+
+
+def test_one_that_was_given_up_can_do_nothing_any_more(world: Playground) -> None:
+    came_back, errors = threading.Event(), []
+
+    def late(ctx: MutationCtx) -> None:
+        with suppress(BaseException):  # also what interrupts it
+            time.sleep(SECONDS + 0.8)
+        for attempt in (
+            lambda: count(ctx),
+            lambda: ctx.db.insert("counters", {"name": "late", "value": 100}),
+            lambda: ctx.db.query("counters").collect(),
+            lambda: ctx.run_mutation("play:write", {"body": 0}),
+        ):
+            try:
+                attempt()
+            except Exception as error:  # noqa: BLE001
+                errors.append(error)
+        came_back.set()
+
+    with pytest.raises(FunctionTimeoutError):
+        world.write(late)
+    assert world.write(count) == 1
+    assert came_back.wait(10)
+
+    assert len(errors) == 4
+    assert counted(world) == 1
+    assert world.write(count) == 2
+
+
+def test_closing_does_not_wait_for_functions_that_were_given_up(world: Playground) -> None:
+    for run in (world.write, world.read):
+        with pytest.raises(FunctionTimeoutError):
+            run(sleeps)
+
+    started = time.monotonic()
+    world.close()
+    assert time.monotonic() - started < 1
+
+
+def test_a_context_that_outlives_its_function_is_closed(world: Playground) -> None:
+    kept: list[Any] = []
+    world.write(kept.append)
+    world.read(kept.append)
+    for ctx in kept:
+        with pytest.raises(CamberError, match="has ended"):
+            ctx.db.query("counters").collect()
+    with pytest.raises(CamberError, match="has ended"):
+        kept[0].db.insert("counters", {})
+
+    assert counted(world) == 0
+
+
+def test_after_three_that_never_came_back_the_server_is_to_be_replaced(world: Playground) -> None:
+    engine = world.backend.engine
+    replacements = []
+    engine.on_unhealthy = lambda: replacements.append(1)
+
+    for number in range(1, 4):
+        assert engine.ready() is None
+        with pytest.raises(FunctionTimeoutError):
+            (world.write if number % 2 else world.read)(sleeps)
+
+    assert world.write(count) == 1  # it goes on until then
+    assert "3 functions did not stop" in (engine.ready() or "")
+    assert replacements == [1]
+
+
+def test_one_that_loops_and_stops_when_told_costs_no_thread(world: Playground) -> None:
+    for _ in range(4):
+        with pytest.raises(FunctionTimeoutError):
+            world.write(loops)
+
+    assert world.backend.engine.ready() is None
+
+
+def test_queries_go_on_beside_one_that_loops(world: Playground) -> None:
+    world.write(count)
+    slow = [Call(world.read, loops) for _ in range(2)]
+    time.sleep(0.05)
+    waits = []
+    for _ in range(5):
+        started = time.perf_counter()
+        assert counted(world) == 1
+        waits.append(time.perf_counter() - started)
+
+    assert all(isinstance(one.outcome(), FunctionTimeoutError) for one in slow)
+    assert max(waits) < SECONDS
+
+
+def test_mutations_go_on_beside_queries_that_loop(world: Playground) -> None:
+    slow = [Call(world.read, loops) for _ in range(2)]
+    assert [world.write(count) for _ in range(3)] == [1, 2, 3]
+    assert all(isinstance(one.outcome(), FunctionTimeoutError) for one in slow)
+
+
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_function_can_not_end_the_thread_that_serves_everybody(
+    world: Playground, ending: type[BaseException]
+) -> None:
+    def leaves(_: object) -> None:
+        raise ending
+
+    for run in (world.write, world.read):
+        with pytest.raises(FunctionError, match=ending.__name__):
+            run(leaves)
+
+    assert world.write(count) == 1
+
+
+def test_a_recursion_without_end_is_an_error_like_any_other(world: Playground) -> None:
+    def deeper(ctx: MutationCtx) -> None:
+        count(ctx)
+        deeper(ctx)
+
+    with pytest.raises((RecursionError, CamberError)):
+        world.write(deeper)
+
+    assert world.write(count) == 1
+
+
+def test_waiting_for_the_database_is_not_the_function_s_own_time(world: Playground) -> None:
+    world.insert("counters", *({"name": "x", "value": 0, "n": n} for n in range(1000)))
+
+    def reads_a_lot(ctx: QueryCtx) -> int:
+        # The time of reading itself is the database's; decoding is ours.
+        usage = ctx._run.state.transaction.usage  # pyright: ignore[reportPrivateUsage]
+        ctx.db.query("counters").collect()
+        return int(usage.database_seconds > 0)
+
+    assert world.read(reads_a_lot) == 1
