@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from camber.clock import Clock, Entropy, SystemClock, SystemEntropy
 from camber.database import Database, Limits, Transaction, Usage, compare_schema, forget_expired
@@ -19,6 +19,7 @@ from camber.functions import (
     Application,
     CallKind,
     Done,
+    MutationCtx,
     Outcome,
     Runner,
     checked_path,
@@ -27,11 +28,14 @@ from camber.functions import (
     refusal,
     settle_future,
     system_functions,
+    too_large,
 )
 from camber.identity import Caller
 from camber.settings import Settings
 from camber.storage import SqlResult, Storage, Timestamp, open_onlooker, open_storage
 from camber.values import size_of
+
+T = TypeVar("T")
 
 __all__ = ["Backend", "CallKind", "Outcome", "Timestamp", "changes_of_serving"]
 
@@ -176,6 +180,13 @@ class Backend:
         self._start(path, args, caller, lambda result: settle_future(future, result), kind=kind, request_id=request_id)
         return future.result()
 
+    def transact(self, step: Callable[[MutationCtx], T], lines: list[str]) -> T:
+        """Run a piece of Python in one mutation transaction, as the operator and without a limit of time; for tests.
+
+        Returns what it returned; what it logs goes to `lines`. Raises what it raised, and then nothing is stored; StorageError.
+        """
+        return self._runner.transact(step, lines)
+
     async def hold_snapshot(self) -> Timestamp:
         """Keep the latest state for 30 seconds, so that several queries can be run on it; at most 16 are kept."""
         return self._runner.held.hold()
@@ -220,7 +231,7 @@ class Backend:
         by_path = self._runner.functions.by_path
         error = refusal(by_path, canonical, kind, caller) or self._too_large(canonical, args, arguments)
         if error is not None:
-            done(self._runner.outcome(failed(error), 0, request_id))
+            done(self._runner.outcome(failed(error), 0, request_id, canonical))
             return
         self._runner.start(by_path[canonical], canonical, arguments, caller, request_id, done, raw=(path, args), at=at)
 
@@ -229,7 +240,7 @@ class Backend:
         # The text of a value is longer than the value in all but a few cases, so most are not measured.
         if len(text) * 9 <= limit or (size := size_of(arguments)) <= limit:  # pyright: ignore[reportArgumentType]
             return None
-        return FunctionError(f"Arguments for {path} are too large (actual: {size} bytes, limit: {limit} bytes)")
+        return too_large(f"Arguments for {path} are", size, limit)
 
     def _settled(self) -> None:
         self._deliveries.flush()

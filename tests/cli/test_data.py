@@ -127,12 +127,12 @@ def test_sql_reads_the_tables_under_their_names(filled: Path) -> None:
 
 def test_sql_comes_from_stdin_and_goes_to_csv(filled: Path) -> None:
     statement = (
-        "SELECT count(*) AS books, max(pages) AS pages, NULL AS nothing FROM books WHERE pages < 1200 AND pages != 7"
+        "SELECT count(*) AS books, max(pages) AS pages, NULL AS missing FROM books WHERE pages < 1200 AND pages != 7"
     )
 
     result = camber(filled, "sql", "-", "--format", "csv", stdin=statement)
 
-    assert result.out == "books,pages,nothing\n1200,1199,null\n", result
+    assert result.out == "books,pages,missing\n1200,1199,null\n", result
 
 
 def test_sql_says_that_there_are_more_rows_than_were_asked_for(filled: Path) -> None:

@@ -13,6 +13,7 @@ from tests.crashes.ledger import Answer, Deployment, Register
 
 WRONG_TOKEN = "not the token"
 REFUSED_CODE = " "
+LOST = {"unreachable", "503 ShuttingDown"}
 
 
 @dataclass(eq=False)
@@ -50,6 +51,7 @@ class Worker:
         self.percent_off = Register(None)
         self.is_active: Register | None = Register(None) if sets_state else None
         self.is_lost = False
+        self.last = Answer("refused")
         self._numbers = 0
 
     def work(self, deployment: Deployment, stop: threading.Event, most: int | None = None) -> None:
@@ -182,7 +184,8 @@ class Worker:
         return self._noted(self._deployment.call(path, args, **how), path, expected)
 
     def _noted(self, answer: Answer, what: str, expected: str | None = "done") -> Answer:
-        self.is_lost = answer.end == "unknown" or answer.reason == "unreachable"
+        self.last = answer
+        self.is_lost = answer.end == "unknown" or answer.reason in LOST
         self.done += answer.end == "done"
         if not self.is_lost and expected is not None:
             self._expect(answer.end == expected, f"{what} {answer.end}: {answer.reason}")

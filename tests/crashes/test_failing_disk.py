@@ -178,6 +178,14 @@ def usernames(folder: Path) -> list[str]:
     return [backer["username"] for backer in contents_of(folder)["crowdfunding_backers"]]
 
 
+def set_tier(backend: Backend, name: str) -> None:
+    backend.run_sync("tiers:set", json.dumps({"name": name, "percentOff": 10}).encode(), OPERATOR)
+
+
+def tiers(backend: Backend) -> object:
+    return json.loads(backend.run_sync("tiers:list", b"{}", OPERATOR).value or b"null")
+
+
 def state(backend: Backend) -> object:
     return json.loads(backend.run_sync("appState:get", b"{}", OPERATOR).value or b"null")
 
@@ -216,7 +224,7 @@ def test_after_a_commit_in_doubt_nothing_is_written_any_more(folder: Path, new_d
         disk.fail_next_sync()
 
         with pytest.raises(CommitUnknownError, match="whether it is stored is not known"):
-            add_backer(backend, "ada")
+            set_tier(backend, "Gold")
 
         assert unhealthy.wait(5)
         assert (backend.ready() or "").startswith("the last commit failed: the disk failed")
@@ -224,8 +232,8 @@ def test_after_a_commit_in_doubt_nothing_is_written_any_more(folder: Path, new_d
             add_backer(backend, "bob")
         assert refused.value.status == 503
         assert state(backend) == {"crowdfundingActive": False}  # a result that was kept and is still good
-        with pytest.raises(StorageError, match="not known"):
-            backend.run_sync("tiers:list", b"{}", OPERATOR)
+        with suppress(StorageError):  # of the state before it, or not at all
+            assert tiers(backend) == []
 
     with closing(opened(folder)) as backend:
         assert add_backer(backend, "bob") is True
@@ -252,7 +260,7 @@ def test_calls_that_wait_behind_a_commit_in_doubt_are_refused_and_not_left_alone
 
 def test_a_commit_in_doubt_while_the_log_is_shortened_is_noticed_too(folder: Path, new_disk: NewDisk) -> None:
     """It belongs to no call, so no caller would find out."""
-    disk, clock = new_disk(), HeldClock()
+    disk, clock = new_disk(), HeldClock(time.time() * 1000)
     with closing(opened(folder, disk, clock=clock, checkpoint_pages=4000)) as backend:
         unhealthy = threading.Event()
         backend.on_unhealthy = unhealthy.set

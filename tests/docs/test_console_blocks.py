@@ -26,7 +26,7 @@ TUTORIAL = REPOSITORY / "docs/tutorial.md"
 WITH_COMMANDS = [page for page in PAGES if any(block.language == "console" for block in blocks_of(page))]
 
 SECONDS = 60
-STARTS_A_SERVER = ("scripts/dev", "camber dev", "camber serve")
+STARTS_A_SERVER = re.compile(r"(?P<variables>(?:\w+=\S+ )*)(?P<command>scripts/dev|camber dev|camber serve)\b")
 
 
 class Session:
@@ -59,7 +59,7 @@ class Session:
             if command.startswith(beginning):
                 instead(self, command)
                 return
-        if command.startswith(STARTS_A_SERVER):
+        if STARTS_A_SERVER.match(command):
             self.start_server(command.replace("scripts/dev", "camber dev", 1))
             return
         ended = subprocess.run(
@@ -82,7 +82,7 @@ class Session:
         log = self.folder / "server.log"
         with log.open("ab") as output:
             self._server = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"],
+                ["bash", "-c", STARTS_A_SERVER.sub(r"\g<variables>exec \g<command>", command, count=1)],
                 cwd=self.folder,
                 env=self._environment,
                 stdout=output,
@@ -178,7 +178,7 @@ def test_the_commands_on_a_page_do_what_it_says(page: Path, clone: Path, tmp_pat
     commands = [command for block in blocks if block.language == "console" for command, _, _ in commands_of(block)]
     with ExitStack() as stack:
         session = stack.enter_context(Session(clone.parent if page == TUTORIAL else clone, tmp_path))
-        if not any(command.startswith(STARTS_A_SERVER) for command in commands):
+        if not any(STARTS_A_SERVER.match(command) for command in commands):
             session.start_server("camber dev")
         for block in blocks:
             if block.language == "console":

@@ -76,39 +76,29 @@ def test_the_tests_on_a_page_pass(page: Path, project: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.fixture(scope="module")
-def type_errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What pyright strict says of the code on all pages, by page."""
-    folder = tmp_path_factory.mktemp("types")
-    roots: dict[str, Path] = {}
-    for page in RUN:
-        root = name_of(page).removesuffix(".md").replace("/", "-")
-        roots[root] = page
-        write_project(page, folder / root)
-        if program := program_of(page):
-            (folder / root).mkdir(exist_ok=True)
-            (folder / root / "program.py").write_text(_one_text(program), encoding="utf-8")
+def test_the_code_on_all_pages_is_clean_under_pyright_strict(tmp_path: Path) -> None:
+    roots = {name_of(page).removesuffix(".md").replace("/", "-"): page for page in RUN}
+    for root, page in roots.items():
+        write_project(page, tmp_path / root)
+        (tmp_path / root).mkdir(exist_ok=True)
+        (tmp_path / root / "program.py").write_text(_one_text(program_of(page)), encoding="utf-8")
     settings = {
         "typeCheckingMode": "strict",
         "pythonVersion": "3.11",
-        "reportUnusedImport": False,  # a block may show an import for what follows elsewhere
+        "reportUnusedImport": False,  # a page may import what its next block needs
         "executionEnvironments": [{"root": root} for root in roots],
     }
-    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
-    command = [PYRIGHT, "--project", folder, "--pythonpath", sys.executable, "--outputjson"]
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [PYRIGHT, "--project", tmp_path, "--pythonpath", sys.executable, "--outputjson"]
+
     output = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
-    found: dict[str, list[str]] = {}
+
+    reports: list[str] = []
     for report in json.loads(output.stdout)["generalDiagnostics"]:
-        path = Path(report["file"]).relative_to(folder.resolve())
-        page = name_of(roots[path.parts[0]])
-        place = f"{page}:{report['range']['start']['line'] + 1}"
-        found.setdefault(page, []).append(f"{place}: {report['message']} ({report.get('rule')})")
-    return found
-
-
-@pytest.mark.parametrize("page", RUN, ids=name_of)
-def test_the_code_on_a_page_is_clean_under_pyright_strict(page: Path, type_errors: dict[str, list[str]]) -> None:
-    assert type_errors.get(name_of(page), []) == []
+        page = roots[Path(report["file"]).relative_to(tmp_path.resolve()).parts[0]]
+        line = report["range"]["start"]["line"] + 1
+        reports.append(f"{name_of(page)}:{line}: {report['message']} ({report.get('rule')})")
+    assert reports == []
 
 
 def test_what_is_not_run_says_why() -> None:

@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,49 +19,27 @@ PROJECT = HERE / "project"
 MISTAKES = HERE / "mistakes.py"
 PYRIGHT = Path(sys.executable).with_name("pyright")
 
-MARKS = {
-    number: marked[1]
-    for number, line in enumerate(MISTAKES.read_text().splitlines(), 1)
-    if (marked := re.search(r"# error: (\w+)$", line))
-}
 
-Reports = dict[str, dict[int, list[tuple[str, str]]]]
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The user's project in a folder of its own."""
+    return shutil.copytree(PROJECT, tmp_path / "library", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
-    """What pyright says of the project with the mistakes beside it: by file and line, the rules and messages."""
-    project = tmp_path_factory.mktemp("typed") / "library"
-    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))
+def test_the_project_is_clean_and_every_mistake_beside_it_is_reported(project: Path) -> None:
+    # In one run: starting the type checker takes longer than its work.
     shutil.copy(MISTAKES, project / "backend")
-    command = [PYRIGHT, "--project", project, "--pythonpath", sys.executable, "--outputjson"]
-    output = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    found: Reports = defaultdict(lambda: defaultdict(list))
-    for report in _diagnostics(output):
-        name = str(Path(report["file"]).relative_to(project.resolve()))
-        line = report["range"]["start"]["line"] + 1
-        found[name][line].append((report.get("rule", ""), report["message"]))
-    return found
+
+    reports = pyright_reports(project)
+
+    mistakes = reports.pop("backend/mistakes.py")
+    assert reports == {}
+    expected = marked_lines(MISTAKES)
+    assert {line: rules for line, rules in mistakes.items() if line not in expected} == {}
+    assert {line: rule for line, rule in expected.items() if rule not in mistakes.get(line, ())} == {}
 
 
-def test_the_project_is_clean_under_pyright_strict(reports: Reports) -> None:
-    assert {name: lines for name, lines in reports.items() if name != "backend/mistakes.py"} == {}
-
-
-@pytest.mark.parametrize("line", MARKS, ids=lambda line: f"line {line}")
-def test_a_mistake_is_reported(line: int, reports: Reports) -> None:
-    rules = [rule for rule, _ in reports["backend/mistakes.py"].get(line, [])]
-
-    assert MARKS[line] in rules
-
-
-def test_nothing_but_the_mistakes_is_reported(reports: Reports) -> None:
-    assert reports["backend/mistakes.py"].keys() <= MARKS.keys()
-
-
-def test_the_project_s_own_tests_pass(tmp_path: Path) -> None:
-    project = tmp_path / "library"
-    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("__pycache__"))
+def test_the_project_s_own_tests_pass(project: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CAMBER_", "PYTEST_"))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
@@ -70,8 +48,22 @@ def test_the_project_s_own_tests_pass(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def _diagnostics(output: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+def pyright_reports(project: Path) -> dict[str, Mapping[int, list[str]]]:
+    """What pyright says of a project: by file and line, the rules that are broken."""
+    command = [PYRIGHT, "--project", project, "--pythonpath", sys.executable, "--outputjson"]
+    output = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
     try:
-        return json.loads(output.stdout)["generalDiagnostics"]
+        diagnostics = json.loads(output.stdout)["generalDiagnostics"]
     except ValueError:
         pytest.fail(f"pyright said:\n{output.stdout}\n{output.stderr}")
+    found: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for report in diagnostics:
+        name = str(Path(report["file"]).relative_to(project.resolve()))
+        found[name][report["range"]["start"]["line"] + 1].append(report.get("rule", report["message"]))
+    return dict(found)
+
+
+def marked_lines(file: Path) -> dict[int, str]:
+    """The lines that end with `# error: rule`."""
+    lines = enumerate(file.read_text().splitlines(), 1)
+    return {number: marked[1] for number, line in lines if (marked := re.search(r"# error: (\w+)$", line))}

@@ -71,7 +71,7 @@ def open_target(where: Where) -> Target:
     file = nearest_file(here, env_files.NAME)
     pair = None if file is None else _pair_in(env_files.read(file), str(file))
     # What `camber dev` wrote there is the way to the data folder beside it, also while no server runs for that.
-    if pair is not None and (folder is None or pair[1] != _key_of(folder)):
+    if pair is not None and (folder is None or not _opens(pair[1], folder)):
         return _remote(*pair)
     if folder is None:
         raise ConfigurationError(_looked_everywhere(here, file))
@@ -152,6 +152,12 @@ def _key_of(data: Path) -> str | None:
         return admin_key(data)
     except DataFolderError:
         return None
+
+
+def _opens(key: str, data: Path) -> bool:
+    """Whether this is the key of the deployment in this folder; the name before it is for people."""
+    own = _key_of(data)
+    return own is not None and own.rpartition("|")[2] == key.rpartition("|")[2]
 
 
 def _looked_everywhere(here: Path, file: Path | None) -> str:

@@ -154,6 +154,7 @@ class Committer:
             self.storage.forget_commits(Timestamp(now - COMMITS_KEPT_NS))
         except StorageError as error:
             self.note_failure(error)
+            self.on_settled()  # no call is settled by this, but a commit in doubt must be noticed
             _log.warning("old rows of the commit log could not be dropped", exc_info=error)
 
     def note_failure(self, error: Exception) -> None:
@@ -220,6 +221,7 @@ class _Writer:
         self.members: list[_Member] = []
         self.running: _Member | None = None
         self._group: WriteGroup | None = None
+        self._on_disk = False
         self._transaction: Transaction | None = None
         self._slot: Slot | None = None
         self.thread = threading.Thread(target=self._work, name="camber-writer", daemon=True)
@@ -258,12 +260,13 @@ class _Writer:
 
     def _run_group(self) -> None:
         committer = self._committer
-        self.members = []
+        self.members, self._on_disk = [], False
         if isinstance(alone := committer.waiting[0].mutation, _Alone):
             committer.waiting.popleft()
             alone.run_step()
             if alone.error is not None:
                 committer.note_failure(alone.error)
+                committer.on_settled()
             return
         try:
             group = self._group = committer.storage.write_group()
@@ -279,8 +282,9 @@ class _Writer:
         except _GroupSpoiled:
             pass
         except Exception as error:  # noqa: BLE001
-            _log.exception("a group of mutations could not be committed")
-            self._settle_all(self.members, StorageError(f"The commit failed: {error}"))
+            _log.exception("a group of mutations failed")
+            unknown = CommitUnknownError(f"After the commit something failed: {error}")
+            self._settle_all(self.members, unknown if self._on_disk else StorageError(f"The commit failed: {error}"))
         finally:
             group.close()
         if missing is not None:
@@ -345,7 +349,7 @@ class _Writer:
         """The interruption may have struck anywhere, so the group's overlay can't be trusted: the others run again."""
         self._committer.again(self.members, member.attempts)
         self.members = []
-        member.mutation.settle(None, error)
+        _settle(member.mutation, None, error)
         self._committer.on_settled()
         raise _GroupSpoiled
 
@@ -356,14 +360,15 @@ class _Writer:
         if writes:
             touched = overlay.touched(catalog.index_numbers)
             try:
-                group.commit(writes, CommitRow(timestamp, touched.encode(), committer.entropy.random_bytes(16)))
+                group.commit(writes, CommitRow(timestamp, touched.brief().encode(), committer.entropy.random_bytes(16)))
             except StorageError as error:
                 self._settle_all(self.members, error)
                 return
+            self._on_disk = True
             committer.last = timestamp
             committer.feed.publish(timestamp, touched)
         for member in self.members:
-            member.mutation.settle(member.timestamp if writes else timestamp, member.error)
+            _settle(member.mutation, member.timestamp if writes else timestamp, member.error)
         committer.on_settled()
 
     def _number_members(self, base: Timestamp, first: Timestamp) -> Timestamp:
@@ -378,7 +383,7 @@ class _Writer:
     def _settle_all(self, members: Sequence[_Member], error: StorageError) -> None:
         self._committer.note_failure(error)
         for member in members:
-            member.mutation.settle(None, error)
+            _settle(member.mutation, None, error)
         self._committer.on_settled()
 
     def _create_table(self, name: str) -> None:
@@ -387,8 +392,16 @@ class _Writer:
         except Exception as error:  # noqa: BLE001
             self._committer.note_failure(error)
             waiting = self._committer.waiting.popleft()
-            waiting.mutation.settle(None, error)
+            _settle(waiting.mutation, None, error)
             self._committer.on_settled()
+
+
+def _settle(mutation: Mutation, timestamp: Timestamp | None, error: Exception | None) -> None:
+    """Settle one. If that fails, the others must be told all the same, and nothing that is on disk may be called failed."""
+    try:
+        mutation.settle(timestamp, error)
+    except Exception:  # noqa: BLE001
+        _log.exception("whoever asked for a mutation could not be told how it ended")
 
 
 class _GroupSpoiled(Exception):

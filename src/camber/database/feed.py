@@ -15,6 +15,7 @@ from camber.database.reads import Read, ReadIndex, Touched
 from camber.storage import Timestamp
 
 REMEMBERED_COMMITS = 10_000
+REMEMBERED_BYTES = 16 * 1024 * 1024
 
 
 class Result(Protocol):
@@ -33,7 +34,8 @@ class CommitFeed:
     def __init__(self, timestamp: Timestamp) -> None:
         self._lock = threading.Lock()
         self._moved = threading.Condition(self._lock)
-        self._recent: deque[tuple[Timestamp, Touched]] = deque(maxlen=REMEMBERED_COMMITS)
+        self._recent: deque[tuple[Timestamp, Touched]] = deque()
+        self._bytes = 0
         self._known_after = timestamp
         self._readers: ReadIndex[Result] = ReadIndex()
         self._listeners: list[Callable[[Timestamp], None]] = []
@@ -50,9 +52,7 @@ class CommitFeed:
     def publish(self, timestamp: Timestamp, touched: Touched) -> None:
         """Take in a commit: mark what it touches, then move `marked`."""
         with self._lock:
-            if len(self._recent) == self._recent.maxlen:
-                self._known_after = self._recent[0][0]
-            self._recent.append((timestamp, touched))
+            self._remember(timestamp, touched.brief())
             for result in self._readers.touched_by(touched):
                 self._readers.remove(result, result.reads)
                 result.became_stale()
@@ -83,6 +83,13 @@ class CommitFeed:
             return
         with self._moved:
             self._moved.wait_for(lambda: self.marked >= timestamp)
+
+    def _remember(self, timestamp: Timestamp, touched: Touched) -> None:
+        self._recent.append((timestamp, touched))
+        self._bytes += touched.size
+        while len(self._recent) > REMEMBERED_COMMITS or self._bytes > REMEMBERED_BYTES:
+            self._known_after, forgotten = self._recent.popleft()
+            self._bytes -= forgotten.size
 
     def _touched_since(self, timestamp: Timestamp, reads: Sequence[Read]) -> bool:
         for committed, touched in reversed(self._recent):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from camber.errors import RequestError
 from camber.storage import Snapshot, Storage, Timestamp
@@ -14,15 +14,42 @@ MAX_HELD = 16
 HELD_SECONDS = 30.0
 
 
-@dataclass(slots=True, eq=False)
 class HeldSnapshot:
-    """One that is kept. A query on it holds the lock, because it is one connection."""
+    """One that is kept. It is one connection, so the queries on it take turns. Safe for several threads."""
 
-    snapshot: Snapshot
-    until: float
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    closed: bool = False
-    """Read it with the lock held: a query that waited for its turn may come too late."""
+    def __init__(self, snapshot: Snapshot, until: float) -> None:
+        self.snapshot, self.until = snapshot, until
+        self.closed = False
+        """Whose turn comes after that is too late."""
+        self._lock = threading.Lock()
+        self._in_use = False
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def enter(self, begin: Callable[[], None]) -> None:
+        """Call `begin` when it is this query's turn: now, or when those before it have left."""
+        with self._lock:
+            if self._in_use:
+                self._waiting.append(begin)
+                return
+            self._in_use = True
+        begin()
+
+    def leave(self) -> None:
+        """The query whose turn it was has ended."""
+        with self._lock:
+            begin = self._waiting.popleft() if self._waiting else None
+            self._in_use = begin is not None
+            if self.closed:
+                self.snapshot.close()
+        if begin is not None:
+            begin()
+
+    def close(self) -> None:
+        """Close it, or have it closed by the query that runs on it."""
+        with self._lock:
+            self.closed = True
+            if not self._in_use:
+                self.snapshot.close()
 
 
 class HeldSnapshots:
@@ -45,7 +72,7 @@ class HeldSnapshots:
                 self._held.move_to_end(timestamp)
                 return timestamp
             while len(self._held) >= MAX_HELD:
-                _let_go(self._held.popitem(last=False)[1])
+                self._held.popitem(last=False)[1].close()
             self._held[timestamp] = HeldSnapshot(snapshot, time.monotonic() + HELD_SECONDS)
             return timestamp
 
@@ -62,13 +89,13 @@ class HeldSnapshots:
         """Close those whose time is over."""
         with self._lock:
             while self._held and next(iter(self._held.values())).until < time.monotonic():
-                _let_go(self._held.popitem(last=False)[1])
+                self._held.popitem(last=False)[1].close()
 
     def close(self) -> None:
         """Close all."""
         with self._lock:
             while self._held:
-                _let_go(self._held.popitem()[1])
+                self._held.popitem()[1].close()
 
 
 def snapshot_expired(at: Timestamp) -> RequestError:
@@ -79,24 +106,3 @@ def snapshot_expired(at: Timestamp) -> RequestError:
         f"The state of timestamp {at} is not kept any more: ask /api/query_ts for a new one, "
         f"and use it within {HELD_SECONDS:g} seconds.",
     )
-
-
-def _let_go(held: HeldSnapshot) -> None:
-    """Close it; a query that runs on it is not waited for here."""
-    if held.lock.acquire(blocking=False):
-        try:
-            _close(held)
-        finally:
-            held.lock.release()
-    else:
-        threading.Thread(target=_close_when_free, args=(held,), name="camber-held-snapshot", daemon=True).start()
-
-
-def _close_when_free(held: HeldSnapshot) -> None:
-    with held.lock:
-        _close(held)
-
-
-def _close(held: HeldSnapshot) -> None:
-    held.closed = True
-    held.snapshot.close()

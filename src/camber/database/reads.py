@@ -51,10 +51,19 @@ class Touched:
                     return True
         return False
 
+    @property
+    def size(self) -> int:
+        """Bytes of all keys."""
+        return sum([sum(map(len, found)) for found in self.keys.values()])
+
+    def brief(self) -> Touched:
+        """The same to be kept: too many keys become the names of their tables."""
+        if self.size <= WHOLE_TABLE_BYTES:
+            return self
+        return Touched({}, self.tables | {table for table, _ in self.keys})
+
     def encode(self) -> bytes:
-        """The form in the commit log (msgpack). Too many keys become the names of their tables."""
-        if sum(len(key) for found in self.keys.values() for key in found) > WHOLE_TABLE_BYTES:
-            return msgspec.msgpack.encode(([], sorted(self.tables | {table for table, _ in self.keys})))
+        """The form in the commit log (msgpack)."""
         return msgspec.msgpack.encode(([(*index, found) for index, found in self.keys.items()], sorted(self.tables)))
 
     @classmethod

@@ -18,7 +18,7 @@ from camber.functions.registration import (
 )
 from camber.functions.requests import CallKind, checked_path, read_arguments, refusal
 from camber.functions.runner import Runner
-from camber.functions.running import FunctionRun
+from camber.functions.running import FunctionRun, too_large
 from camber.functions.system import system_functions
 from camber.functions.wire_names import wire_name
 
@@ -54,5 +54,6 @@ __all__ = [
     "reload_application",
     "settle_future",
     "system_functions",
+    "too_large",
     "wire_name",
 ]

@@ -7,36 +7,54 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from camber.errors import RequestError, StorageError
+from camber.database import Abandoned, Usage, Watchdog, timed_out
+from camber.errors import FunctionError, FunctionTimeoutError, RequestError, StorageError
 
 _IDLE_SECONDS = 30.0
 
+_LATE_SECONDS = 0.5
+"""How long after its time an action is interrupted in whatever it does: one that waits has been cancelled by then."""
 
-@dataclass(frozen=True, slots=True)
-class ActionJob:
-    """An action to run, and whom to tell its result or error."""
+_LEFT_BEHIND_SECONDS = 1.0
+"""How long tasks that an action left behind may take to end when they are cancelled."""
 
-    start: Callable[[], Coroutine[Any, Any, None]]
-    """Runs it and tells how it ended; raises nothing."""
-    refuse: Callable[[Exception], None]
+
+class ActionJob(Protocol):
+    """An action to run."""
+
+    seconds: float
+    """How long it may run; it sees to that itself as long as it lets its event loop run."""
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Run it and tell how it ended."""
+        ...
+
+    def finish(self, error: Exception) -> None:
+        """It did not come to its end. Not to be told again if it did."""
+        ...
 
 
 class ActionPool:
     """Runs at most so many actions at once; more are refused."""
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(
+        self,
+        watchdog: Watchdog,
+        *,
+        threads: int,
+        finished: Callable[[], None],
+        on_abandoned: Callable[[], None],
+    ) -> None:
+        self._watchdog, self._finished, self._on_abandoned = watchdog, finished, on_abandoned
         self._most = threads
         self._waiting: deque[ActionJob] = deque()
         self._lock = threading.Condition()
-        self._alive = 0
         self._idle = 0
         self._running = 0
         self._closed = False
-        self._loops: set[asyncio.AbstractEventLoop] = set()
-        self._workers: set[threading.Thread] = set()
+        self._workers: set[_Worker] = set()
 
     def submit(self, job: ActionJob) -> None:
         """Start it. Raises RequestError (503) when as many run as may."""
@@ -55,51 +73,120 @@ class ActionPool:
             if self._idle >= len(self._waiting):
                 self._lock.notify()
             else:
-                self._alive += 1
-                worker = threading.Thread(target=self._work, name="camber-action", daemon=True)
+                worker = _Worker(self)
                 self._workers.add(worker)
-                worker.start()
+                worker.thread.start()
 
     def close(self) -> None:
         """Cancel what runs, and end the threads; a thread that blocks is left to end with the process."""
         with self._lock:
             self._closed = True
             self._lock.notify_all()
-            for loop in self._loops:
-                loop.call_soon_threadsafe(_cancel_all, loop)
-        for worker in list(self._workers):
-            worker.join(timeout=2.0)
+            waiting, workers = list(self._waiting), list(self._workers)
+            self._waiting.clear()
+            for worker in workers:
+                worker.cancel()
+        for job in waiting:
+            self.ended(job, asyncio.CancelledError())
+        for worker in workers:
+            worker.thread.join(timeout=2.0)
 
-    def _work(self) -> None:
-        with asyncio.Runner() as runner:
-            loop = runner.get_loop()
-            with self._lock:
-                self._loops.add(loop)
-            try:
-                while job := self._next():
-                    try:
-                        runner.run(job.start())
-                    except (asyncio.CancelledError, RuntimeError) as error:
-                        job.refuse(StorageError(f"The action was cut short: {type(error).__name__}"))
-                    with self._lock:
-                        self._running -= 1
-            finally:
-                with self._lock:
-                    self._loops.discard(loop)
-                    self._workers.discard(threading.current_thread())
-                # A cancellation on its way from `close` shall meet this, not what the runner does at its end.
-                with suppress(asyncio.CancelledError):
-                    runner.run(asyncio.sleep(0))
+    # For the workers
 
-    def _next(self) -> ActionJob | None:
+    def slot_runner(self, worker: _Worker) -> Callable[[Callable[[], None], float], None]:
+        """What calls a function on this thread, for so many seconds at the most."""
+        slot = self._watchdog.slot(lambda: self._abandoned(worker))
+        usage = Usage()  # an action has no transaction: all of its time is its own
+        return lambda function, seconds: slot.run(function, seconds, usage)
+
+    def next_job(self) -> ActionJob | None:
+        """The next action to run; None when there was none for a while."""
         with self._lock:
             self._idle += 1
             self._lock.wait_for(lambda: bool(self._waiting) or self._closed, timeout=_IDLE_SECONDS)
             self._idle -= 1
-            if self._waiting:
-                return self._waiting.popleft()
-            self._alive -= 1
-            return None
+            return self._waiting.popleft() if self._waiting else None
+
+    def ended(self, job: ActionJob, error: BaseException | None) -> None:
+        """The action is over, with what it raised instead of telling it."""
+        if isinstance(error, asyncio.CancelledError) and self._closed:
+            job.finish(StorageError("The server is shutting down."))
+        elif isinstance(error, FunctionTimeoutError):
+            job.finish(timed_out(job.seconds))
+        elif error is not None:
+            job.finish(FunctionError(f"The action raised {type(error).__name__}"))
+        with self._lock:
+            self._running -= 1
+        self._finished()
+
+    def gone(self, worker: _Worker) -> None:
+        """This thread ends."""
+        with self._lock:
+            self._workers.discard(worker)
+
+    def _abandoned(self, worker: _Worker) -> None:
+        """On the watchdog's thread: the action's thread does not come back."""
+        self.gone(worker)
+        if worker.job is not None:
+            self.ended(worker.job, timed_out(worker.job.seconds))
+        self._on_abandoned()
+
+
+class _Worker:
+    """One thread and its event loop."""
+
+    def __init__(self, pool: ActionPool) -> None:
+        self._pool = pool
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.job: ActionJob | None = None
+        self.thread = threading.Thread(target=self._work, name="camber-action", daemon=True)
+
+    def cancel(self) -> None:
+        """From another thread, while the pool is locked: cancel what runs here."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(_cancel_all, self._loop)
+
+    def _work(self) -> None:
+        supervised = self._pool.slot_runner(self)
+        runner = asyncio.Runner()
+        self._loop = runner.get_loop()
+        try:
+            while job := self._pool.next_job():
+                self.job = job
+                error: BaseException | None = None
+                try:
+                    supervised(lambda job=job: runner.run(job.run()), job.seconds + _LATE_SECONDS)
+                except Abandoned:
+                    raise
+                except BaseException as raised:  # noqa: BLE001  nothing may end the thread before it has told
+                    error = raised
+                self.job = None
+                self._pool.ended(job, error)
+                _end_tasks(runner)
+        except Abandoned:
+            return  # its loop is left as it is: closing it would wait for what does not end
+        self._end(runner)
+
+    def _end(self, runner: asyncio.Runner) -> None:
+        self._pool.gone(self)
+        # A cancellation on its way from `close` shall meet this, not what the runner does at its end.
+        with suppress(asyncio.CancelledError):
+            runner.run(asyncio.sleep(0))
+        self._loop = None
+        runner.close()
+
+
+def _end_tasks(runner: asyncio.Runner) -> None:
+    """Cancel what an action left running behind it."""
+    if left := asyncio.all_tasks(runner.get_loop()):
+        with suppress(asyncio.CancelledError):
+            runner.run(_cancelled(left))
+
+
+async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_LEFT_BEHIND_SECONDS)
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

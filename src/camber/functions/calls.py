@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from camber.database import RequestKey, Transaction, remember, remembered
+from camber.database import Abandoned, Interrupted, RequestKey, Transaction, remember, remembered, timed_out
 from camber.database.held_snapshots import HeldSnapshot, snapshot_expired
-from camber.errors import FunctionError, RequestError, StorageError
-from camber.functions.contexts import ActionCtx
+from camber.errors import DatabaseUsageError, RequestError, StorageError
+from camber.functions.contexts import ActionCtx, MutationCtx
 from camber.functions.logs import RunLog
 from camber.functions.outcomes import Done, Outcome
 from camber.functions.registration import RegisteredFunction
-from camber.functions.running import FunctionRun, RunOutcome, arguments_of_call, find_called
+from camber.functions.results import caller_key
+from camber.functions.running import (
+    FunctionRun,
+    RunOutcome,
+    arguments_of_call,
+    encoded_result,
+    ended_the_run,
+    find_called,
+)
 from camber.identity import OPERATOR, Caller
 from camber.storage import Snapshot, Timestamp
-from camber.values import decode_value, encode_value, normalize, parse_json, size_of
+from camber.values import decode_value, encode_value, normalize, parse_json
 
 if TYPE_CHECKING:
     from camber.functions.runner import Runner
 
+T = TypeVar("T")
+
 Function = RegisteredFunction[..., Any]
+
+VARIABLE = "_system/cli/queryEnvironmentVariables:get"
 
 
 class Call:
@@ -99,19 +110,15 @@ class QueryCall(Call):
 
     def run(self, transaction: Transaction) -> None:
         """Run it, and keep how it went."""
-        if self.held is None:
-            self._run = self.run_on(transaction)
-            return
-        waiting = time.perf_counter()
-        with self.held.lock:
-            transaction.usage.database_seconds += time.perf_counter() - waiting
-            if self.held.closed:
-                raise snapshot_expired(transaction.timestamp)
-            self._run = self.run_on(transaction)
+        if self.held is not None and self.held.closed:
+            raise snapshot_expired(transaction.timestamp)
+        self._run = self.run_on(transaction)
 
     def finish(self, transaction: Transaction | None, error: Exception | None) -> None:
         """Tell all who wait; keep the result for those to come."""
         runner = self.runner
+        if self.held is not None:
+            self.held.leave()
         if isinstance(error, (StorageError, RequestError)):
             for call in (self, *self._joined):
                 call.done(error)
@@ -160,40 +167,80 @@ class MutationCall(Call):
         self.tell(self._run, timestamp or 0)
 
 
+class StepCall(Generic[T]):
+    """A piece of Python that is run in one mutation transaction, as the operator; a `database.Mutation`."""
+
+    seconds = float("inf")
+
+    def __init__(self, runner: Runner, step: Callable[[MutationCtx], T]) -> None:
+        self._runner, self._step = runner, step
+        self._returned: list[T] = []
+        self._future: Future[T] = Future()
+        self.log_lines: list[str] = []
+
+    def run(self, transaction: Transaction) -> None:
+        """Run it; what it raised is raised, so that its writes are rolled back."""
+        run = self._runner.function_run(transaction, OPERATOR)
+        self.log_lines = run.log.lines
+        self._returned = [self._step(MutationCtx(run))]
+
+    def settle(self, timestamp: Timestamp | None, error: Exception | None) -> None:  # noqa: ARG002
+        """Let the thread that waits go on."""
+        if error is None:
+            self._future.set_result(self._returned[0])
+        else:
+            self._future.set_exception(error)
+
+    def wait(self) -> T:
+        """What the step returned, once it is stored. Raises what it raised."""
+        return self._future.result()
+
+
 class ActionCall(Call):
-    """An action, and the `ActionRun` behind its context."""
+    """An action, and the `ActionRun` behind its context; an `ActionJob`."""
 
     def __init__(self, *call: Any) -> None:
         super().__init__(*call)
         self.log = RunLog()
+        self.seconds = self.runner.settings.action_seconds
+        self._told = False
 
     async def run(self) -> None:
         """Run it to its end and tell."""
-        outcome = RunOutcome()
-        function, settings = self.function, self.runner.settings
-        limit = asyncio.timeout(settings.action_seconds)
+        function = self.function
+        limit = asyncio.timeout(self.seconds)
+        value: bytes | None = None
+        error: Exception | None = None
         try:
             catalog = self.runner.database.catalog
             given = function.checked_args(self.arguments, catalog)
             async with limit:
                 result = await function(ActionCtx(self), **given)
-            value = function.checked_result(result, catalog)
-            if size_of(value) > settings.result_bytes:
-                raise FunctionError(f"The result of {self.path} is larger than {settings.result_bytes} bytes")
-            outcome.value = encode_value(value)
-        except TimeoutError as error:
-            spent = FunctionError(f"Function execution timed out (maximum duration: {settings.action_seconds:g}s)")
-            outcome.error = spent if limit.expired() else error
-        except Exception as error:  # noqa: BLE001  whatever a function raises is its outcome
-            outcome.error = error
-        except (SystemExit, GeneratorExit) as error:
-            outcome.error = FunctionError(f"{self.path} raised {type(error).__name__}")
-        outcome.log_lines = self.log.lines
-        self.done(self.runner.outcome(outcome, 0, self.request_id))
+            value = encoded_result(function, result, catalog, self.runner.settings.result_bytes)
+        except TimeoutError as raised:
+            error = timed_out(self.seconds) if limit.expired() else raised
+        except Exception as raised:  # noqa: BLE001  whatever a function raises is its outcome
+            error = raised
+        except (asyncio.CancelledError, Interrupted, Abandoned):
+            raise
+        except BaseException as raised:  # noqa: BLE001  SystemExit or its like must not end the thread
+            error = ended_the_run(self.path, raised)
+        self._tell(value, error)
 
-    def refuse(self, error: Exception) -> None:
-        """Tell that it could not be run to its end."""
-        self.done(error)
+    def finish(self, error: Exception) -> None:
+        """Tell that it did not come to its end, unless it did."""
+        self._tell(None, error)
+
+    def _tell(self, value: bytes | None, error: Exception | None) -> None:
+        if self._told:
+            return
+        self._told = True
+        if isinstance(error, (StorageError, RequestError)):
+            self.done(error)
+            return
+        outcome = RunOutcome()
+        outcome.value, outcome.error, outcome.log_lines = value, error, self.log.lines
+        self.tell(outcome, 0)
 
     def now_ms(self) -> float:
         """The server's time."""
@@ -205,9 +252,11 @@ class ActionCall(Call):
 
     def environment(self, name: str) -> str | None:
         """An environment variable as it is now."""
-        variable = self.runner.functions.find("_system/cli/queryEnvironmentVariables:get")
+        if (built_in := self.runner.built_in.get(name)) is not None:
+            return built_in
+        variable = self.runner.functions.find(VARIABLE)
         assert variable is not None
-        future = self._dispatch(variable, variable.path, {"name": name}, OPERATOR)
+        future = self._dispatch(variable, VARIABLE, {"name": name}, OPERATOR)
         found = decode_value(parse_json(future.result().value or b"null"))
         return str(found["value"]) if isinstance(found, dict) else None
 
@@ -219,7 +268,11 @@ class ActionCall(Call):
         return self._result_of(target, self._dispatch(target, target.path or str(function), arguments, self.caller))
 
     def _dispatch(self, target: Function, path: str, arguments: Mapping[str, Any], caller: Caller) -> Future[Outcome]:
+        if self._told:
+            raise DatabaseUsageError("This action has ended; its ctx can't be used any more.")
         future: Future[Outcome] = Future()
+        # An action that is cancelled gives up waiting; what it waits for is told all the same.
+        future.set_running_or_notify_cancel()
         self.runner.start(
             target, path, arguments, caller, self.request_id, lambda result: settle_future(future, result)
         )
@@ -227,7 +280,7 @@ class ActionCall(Call):
 
     async def _result_of(self, target: Function, future: Future[Outcome]) -> Any:
         outcome = await asyncio.wrap_future(future)
-        self.log.lines += outcome.log_lines
+        self.log.take_over(outcome.log_lines)
         if outcome.exception is not None:
             raise outcome.exception
         value = decode_value(parse_json(outcome.value or b"null"))

@@ -15,12 +15,18 @@ _FORBIDDEN = {
     "socket.__new__": "open a socket",
     "socket.connect": "connect to the network",
     "socket.getaddrinfo": "look up a network address",
+    "socket.gethostbyaddr": "look up a network address",
+    "socket.gethostbyname": "look up a network address",
+    "socket.getnameinfo": "look up a network address",
     "subprocess.Popen": "start a process",
     "os.system": "start a process",
     "os.exec": "start a process",
     "os.posix_spawn": "start a process",
+    "os.spawn": "start a process",
+    "os.startfile": "start a process",
     "os.fork": "start a process",
     "os.forkpty": "start a process",
+    "pty.spawn": "start a process",
 }
 
 _installed = threading.Lock()

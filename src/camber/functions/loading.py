@@ -6,13 +6,14 @@ import gives the very functions that are served, and nothing of it is put on `sy
 
 from __future__ import annotations
 
+import ast
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -20,14 +21,17 @@ from typing import Any, cast
 
 from camber.errors import CamberError, LoadError
 from camber.functions.application import Application
-from camber.functions.habits import habit_warnings
+from camber.functions.habits import declared_kind, habit_warnings
 from camber.functions.registration import RegisteredFunction
 from camber.functions.wire_names import wire_name
 from camber.schema import Schema, Table, define_schema
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_NOT_SERVED = frozenset({"schema", "commands", "dashboard", "conftest"})
+_NOT_SERVED = frozenset({"schema", "commands", "dashboard"})
+"""Modules of the application that hold something else than functions."""
+
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "tests", "node_modules"})
+_SKIPPED_FILES = re.compile(r"test_.*|.*_test|conftest")
 
 
 def load_application(folder: Path) -> Application:
@@ -44,16 +48,22 @@ def reload_application(folder: Path) -> Application:
     """Load it anew: the modules that are loaded under its name are forgotten first, and put back if the new ones don't load."""
     root = folder.resolve()
     package = _package_name(root)
-    before = {name: module for name, module in sys.modules.items() if name == package or name.startswith(package + ".")}
-    for name in before:
-        del sys.modules[name]
+    before = _take_out(package)
     try:
         return load_application(folder)
     except LoadError:
-        for name in [name for name in sys.modules if name == package or name.startswith(package + ".")]:
-            del sys.modules[name]
+        _take_out(package)
         sys.modules.update(before)
+        parent, _, name = package.rpartition(".")
+        if parent in sys.modules and package in before:
+            setattr(sys.modules[parent], name, before[package])
         raise
+
+
+def _take_out(package: str) -> dict[str, ModuleType]:
+    """Forget the modules of a package; returns them."""
+    names = [name for name in sys.modules if name == package or name.startswith(package + ".")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def application_of(name: str, schema: Schema, functions: dict[str, RegisteredFunction[..., Any]]) -> Application:
@@ -73,50 +83,98 @@ def find_project_root(folder: Path) -> Path:
 
 
 def _package_name(root: Path) -> str:
-    parts = root.relative_to(find_project_root(root)).parts
+    """The dotted name below the project root; under a name of its own where Python or an installed package has that one."""
+    project = find_project_root(root)
+    parts = root.relative_to(project).parts
     bad = [part for part in parts if not part.isidentifier()]
     if bad:
         raise LoadError(
             [f"{root}: `{bad[0]}` can't be part of a Python package's name. Rename the folder: letters, digits and _."]
         )
-    return ".".join(parts)
+    return ".".join((f"application_{parts[0]}", *parts[1:])) if _is_taken(parts[0], project) else ".".join(parts)
+
+
+def _is_taken(name: str, project: Path) -> bool:
+    if name in sys.stdlib_module_names:
+        return True
+    spec = importlib.machinery.PathFinder.find_spec(name)
+    # A folder without __init__.py is a package of anybody's who has it on the path; one of the project is meant itself.
+    return spec is not None and spec.origin is not None and not Path(spec.origin).is_relative_to(project)
 
 
 def _load(root: Path, package: str) -> Application:
     problems: list[str] = []
     warnings: list[str] = []
     functions: dict[str, RegisteredFunction[..., Any]] = {}
-    files = sorted(_files(root))
+    files = sorted(_files(root, warnings))
     schema = define_schema()
     for file in files:
         relative = file.relative_to(root).with_suffix("")
-        module = _import(f"{package}.{'.'.join(relative.parts)}", file, problems)
+        module = _import(f"{package}.{'.'.join(relative.parts)}", file, root, problems)
         if module is None:
             continue
-        warnings += habit_warnings(file)
+        if tree := _source_tree(file):
+            warnings += habit_warnings(file, tree)
+            problems += _hidden_functions(file, tree)
         if relative.parts == ("schema",):
             schema = _schema_of(module, file, problems)
-        if relative.parts[-1] not in _NOT_SERVED:
+        if len(relative.parts) == 1 and relative.name in _NOT_SERVED:
+            problems += [
+                f"{function.place}: functions in {file.name} are not served. Move {function.__name__} to a module of its own."
+                for function in _functions_of(module)
+            ]
+        else:
             _collect(module, "/".join(wire_name(part) for part in relative.parts), functions, problems)
     if not files:
         problems.append(
             f"{root}: there is no Python file in this folder. An application has a schema.py and modules with functions."
         )
     if problems:
-        raise LoadError(problems)
+        # A broken module is met again by each that imports it.
+        raise LoadError(list(dict.fromkeys(problems)))
     return Application(package, root, schema, functions, tuple(warnings), tuple(files))
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for entry in root.iterdir():
+def _files(folder: Path, warnings: list[str]) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             if entry.name not in _SKIPPED_FOLDERS and entry.name.isidentifier():
-                yield from _files(entry)
-        elif entry.suffix == ".py" and entry.stem.isidentifier() and not entry.stem.startswith("test_"):
-            yield entry
+                yield from _files(entry, warnings)
+        elif entry.suffix == ".py" and not _SKIPPED_FILES.fullmatch(entry.stem):
+            if entry.stem.isidentifier():
+                yield entry
+            else:
+                warnings.append(
+                    f"{entry}: `{entry.stem}` can't be a module's name, so nothing of this file is served. "
+                    "Rename it: letters, digits and _."
+                )
 
 
-def _import(name: str, file: Path, problems: list[str]) -> ModuleType | None:
+def _source_tree(file: Path) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):  # it could be imported a moment ago: somebody is writing it
+        return None
+
+
+def _hidden_functions(file: Path, tree: ast.Module) -> list[str]:
+    """Functions that are declared, but lost because another one of the module has the same name in Python."""
+    seen: dict[str, int] = {}
+    problems: list[str] = []
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if node.name in seen and declared_kind(node):
+            problems.append(
+                f"{file}:{node.lineno}: {node.name} is defined a second time, which hides the one in line {seen[node.name]}. "
+                "Give one of them another name."
+            )
+        if declared_kind(node):
+            seen[node.name] = node.lineno
+    return problems
+
+
+def _import(name: str, file: Path, root: Path, problems: list[str]) -> ModuleType | None:
     try:
         return importlib.import_module(name)
     except LoadError as error:
@@ -124,20 +182,17 @@ def _import(name: str, file: Path, problems: list[str]) -> ModuleType | None:
     except SyntaxError as error:
         problems.append(f"{error.filename or file}:{error.lineno}: {error.msg}")
     except CamberError as error:
-        problems.append(f"{_place(error, file)}: {error}")
+        problems.append(f"{_place(error, file, root)}: {error}")
     except Exception as error:  # noqa: BLE001  whatever a module raises is a problem to show
-        problems.append(f"{_place(error, file)}: {type(error).__name__}: {error}")
+        problems.append(f"{_place(error, file, root)}: {type(error).__name__}: {error}")
     except SystemExit as error:
         problems.append(f"{file}: the module ended the program while it was imported (SystemExit {error.code}).")
     return None
 
 
-def _place(error: BaseException, file: Path) -> str:
+def _place(error: BaseException, file: Path, root: Path) -> str:
     """The last line of the application's own code on the way to the error."""
-    folder = file.parent
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(root)]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(file)
 
 
@@ -150,13 +205,19 @@ def _schema_of(module: ModuleType, file: Path, problems: list[str]) -> Schema:
     return define_schema()
 
 
+def _functions_of(module: ModuleType) -> list[RegisteredFunction[..., Any]]:
+    """The functions that a module declares itself."""
+    return [
+        cast("RegisteredFunction[..., Any]", value)
+        for value in vars(module).values()
+        if isinstance(value, RegisteredFunction) and value.__module__ == module.__name__
+    ]
+
+
 def _collect(
     module: ModuleType, module_path: str, functions: dict[str, RegisteredFunction[..., Any]], problems: list[str]
 ) -> None:
-    for value in list(vars(module).values()):
-        if not isinstance(value, RegisteredFunction) or value.__module__ != module.__name__:
-            continue
-        function = cast("RegisteredFunction[..., Any]", value)
+    for function in _functions_of(module):
         path = f"{module_path}:{function.name}"
         if (other := functions.get(path)) is not None:
             if other is not function:
@@ -204,8 +265,15 @@ class _ApplicationFinder(importlib.abc.MetaPathFinder):
             return None
         place = self.root.joinpath(*fullname[len(own) + 1 :].split("."))
         if (file := place.with_suffix(".py")).is_file():
-            return importlib.util.spec_from_file_location(fullname, file)
+            return importlib.util.spec_from_file_location(fullname, file, loader=_SourceLoader(fullname, str(file)))
         return _folder_spec(fullname, place) if place.is_dir() else None
+
+
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Compiles the source each time: compiled files are told apart by the second, which two quick changes can share."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError(f"nothing that was compiled from {path} is to be used")
 
 
 def _folder_spec(name: str, folder: Path) -> importlib.machinery.ModuleSpec | None:
@@ -228,8 +296,7 @@ def _importable(root: Path, package: str) -> Generator[None]:
         if finder.root != root:
             # Another folder of the same name was loaded before (a second project in one process): its modules make room.
             sys.meta_path.remove(finder)
-            for name in [name for name in sys.modules if name == package or name.startswith(package + ".")]:
-                del sys.modules[name]
+            _take_out(package)
     if not any(finder.root == root for finder in present):
         sys.meta_path.insert(0, _ApplicationFinder(root, package))
     importlib.invalidate_caches()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+
+from camber.values import Int64
 
 MAX_LINES = 256
 MAX_LINE_BYTES = 32_768
@@ -33,16 +36,28 @@ class RunLog:
     def error(self, *values: object) -> None:
         self._add("ERROR", values)
 
+    def take_over(self, lines: Sequence[str]) -> None:
+        """The lines of a run that this one called for."""
+        for line in lines:
+            if not self._has_room():
+                return
+            self.lines.append(line)
+
     def _add(self, level: str, values: tuple[object, ...]) -> None:
-        if len(self.lines) > MAX_LINES:
-            return
-        if len(self.lines) == MAX_LINES:
-            self.lines.append(f"[ERROR] 'Log overflow: this run logged more than {MAX_LINES} lines'")
+        if not self._has_room():
             return
         text = " ".join(inspect(value) for value in values)
+        if not text.isascii():
+            # A half of a surrogate pair, as Python has it in texts about odd file names, can't be sent.
+            text = text.encode(errors="replace").decode()
         if len(text) > MAX_LINE_BYTES // 4 and len(text.encode()) > MAX_LINE_BYTES:
             text = text.encode()[: MAX_LINE_BYTES - len(_TRUNCATED)].decode(errors="ignore") + _TRUNCATED
         self.lines.append(f"[{level}] {text}")
+
+    def _has_room(self) -> bool:
+        if len(self.lines) == MAX_LINES:
+            self.lines.append(f"[ERROR] 'Log overflow: this run logged more than {MAX_LINES} lines'")
+        return len(self.lines) < MAX_LINES
 
 
 def inspect(value: object, depth: int = 0) -> str:
@@ -61,8 +76,12 @@ def inspect(value: object, depth: int = 0) -> str:
                 .replace("\t", "\\t")
             )
             return f"'{escaped}'"
+        case Int64():
+            return f"{int(value)}n"
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
         case float() if value.is_integer() and abs(value) < 1e21:
-            return str(int(value))
+            return "-0" if str(value) == "-0.0" else str(int(value))
         case Mapping() if depth < 4:
             inner = ", ".join(f"{key}: {inspect(item, depth + 1)}" for key, item in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
             return f"{{ {inner} }}" if inner else "{}"

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from camber.database import Abandoned, Database, Transaction, timed_out
-from camber.errors import StorageError
+from camber.errors import DatabaseUsageError, FunctionTimeoutError, StorageError
 from camber.storage import Snapshot
 
 MAX_SNAPSHOT_SECONDS = 30.0
 _SLOW_SECONDS = 0.005
+_SNAPSHOT_KEPT_SECONDS = 1.0
+"""How long an idle thread keeps its snapshot, because the next query is likely to come soon and to be of the same state."""
 
 
 class QueryJob(Protocol):
@@ -25,6 +27,10 @@ class QueryJob(Protocol):
     @property
     def snapshot(self) -> Snapshot | None:
         """A snapshot that it must run on; None for the latest state."""
+        ...
+
+    def begin(self) -> None:
+        """It is about to run, on a snapshot that is opened now."""
         ...
 
     def run(self, transaction: Transaction) -> None:
@@ -81,6 +87,7 @@ class QueryPool:
                 worker.join(timeout=0.1)
         while self._waiting:
             self._waiting.popleft().finish(None, StorageError("The server is shutting down."))
+        self._finished()
 
     def _wake_one(self) -> None:
         with self._lock:
@@ -128,12 +135,12 @@ class QueryPool:
             self._workers.discard(threading.current_thread())
 
     def _sleep(self, worker: _Worker) -> bool:
-        worker.close()
         with self._lock:
             self._awake -= 1
             self._sleeping += 1
-            while not self._waiting and not self._closed:
-                self._lock.wait()
+            if not self._lock.wait_for(self._has_work, timeout=_SNAPSHOT_KEPT_SECONDS):
+                worker.close()
+                self._lock.wait_for(self._has_work)
             self._sleeping -= 1
             self._awake += 1
             if self._waiting:
@@ -141,6 +148,9 @@ class QueryPool:
             self._awake -= 1
             self._alive -= 1
             return False
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting) or self._closed
 
     def _abandoned(self, worker: _Worker) -> None:
         with self._lock:
@@ -168,6 +178,7 @@ class _Worker:
     def run(self, job: QueryJob, supervised: Callable[..., None]) -> None:
         """Run the job and finish it."""
         database = self._database
+        job.begin()
         try:
             transaction = self._transaction = database.transaction(job.snapshot or self._latest())
         except Exception as error:  # noqa: BLE001  a query ends with its error, the thread goes on
@@ -180,7 +191,7 @@ class _Worker:
             job.finish(None, error)
             return
         finally:
-            transaction.refuse(StorageError("This query has ended; its ctx can't be used any more."))
+            transaction.refuse(DatabaseUsageError("This query has ended; its ctx can't be used any more."))
         # Nothing of a timestamp leaves before results are marked stale up to it.
         database.feed.wait_until_marked(transaction.timestamp)
         job.finish(transaction, None)
@@ -188,7 +199,9 @@ class _Worker:
     def give_up(self) -> None:
         """On the watchdog's thread: the job's thread does not come back in time."""
         if self._transaction is not None:
-            self._transaction.refuse(StorageError("This query ran out of time; its ctx can't be used any more."))
+            self._transaction.refuse(
+                FunctionTimeoutError("This query ran out of time; its ctx can't be used any more.")
+            )
         if self.job is not None:
             self.job.finish(None, timed_out(self.job.seconds))
 

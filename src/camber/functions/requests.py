@@ -17,6 +17,7 @@ from camber.values import decode_value, parse_json
 CallKind = Literal["query", "mutation", "action"]
 
 MAX_PATH = 1000
+MIB = 1 << 20
 SYSTEM = "_system/"
 
 _PATH_PART = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -44,7 +45,8 @@ def read_arguments(text: bytes) -> dict[str, Any]:
         json: Any = parse_json(text)
         if isinstance(json, list):
             json = _only_one(cast("list[Any]", json))
-        value = decode_value(json)
+        # No value is more than nine times as large as its text, so most need not be measured.
+        value = decode_value(json, measure=len(text) > MIB)
     except InvalidValueError as error:
         at = f" (at args{error.path})" if error.path else ""
         raise RequestError(400, "InvalidArguments", f"The arguments can't be read: {error}{at}") from None
@@ -59,7 +61,7 @@ def refusal(
     """Why this caller can't call this path as this kind (None: any kind); None if they can."""
     function = functions.get(path)
     if function is None or (function.internal and not caller.is_admin):
-        return _not_found(functions, path, kind)
+        return _not_found(functions, path, tell_near=kind is None and caller.is_admin)
     if kind is None or kind == function.kind:
         return None
     module, _, name = path.partition(":")
@@ -78,10 +80,10 @@ def _only_one(items: list[Any]) -> Any:
 
 
 def _not_found(
-    functions: Mapping[str, RegisteredFunction[..., Any]], path: str, kind: CallKind | None
+    functions: Mapping[str, RegisteredFunction[..., Any]], path: str, *, tell_near: bool
 ) -> FunctionNotFoundError:
-    # Only the operator calls without a kind: to others the names of functions that they can't call are not told.
-    if kind is not None:
+    # Clients are not told the names of functions that they can't call, and the operator's own clients call with a kind.
+    if not tell_near:
         return FunctionNotFoundError(f"Could not find public function for '{path}'.")
     near = difflib.get_close_matches(path, [name for name in functions if not name.startswith(SYSTEM)], n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'?" if near else "Is the application that has it loaded?"

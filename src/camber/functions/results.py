@@ -59,6 +59,7 @@ class ResultCache(Generic[AnswerT]):
         self._results: OrderedDict[ResultKey, CachedResult[AnswerT]] = OrderedDict()
         self._by_identity: set[tuple[str, bytes]] = set()
         self._size = 0
+        self._version = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -92,23 +93,28 @@ class ResultCache(Generic[AnswerT]):
         timestamp: Timestamp,
         *,
         internal: bool,
+        version: int,
     ) -> None:
-        """Keep a result with the answer it gives, unless a commit since its timestamp touched it."""
+        """Keep a result with the answer it gives, unless a commit since its timestamp touched it, or it is of another version."""
         who = caller_key(caller) if outcome.read_identity else b""
         expires_ns = self._clock.now_ns() + _CLOCK_NS if outcome.read_clock else None
         result = CachedResult((*asked, who), answer, outcome, reads, internal=internal, expires_ns=expires_ns)
         if result.size > self._most_bytes // 8 or not self._feed.watch(result, timestamp):
             return
         with self._lock:
-            self._put(result)
+            if version == self._version:
+                self._put(result)
+            else:
+                self._feed.forget(result)
 
     def _is_past(self, expires_ns: int | None) -> bool:
         # By the clock that functions see. One that was set back ends a result too, rather than keep it until it catches up.
         return expires_ns is not None and not 0 <= expires_ns - self._clock.now_ns() <= _CLOCK_NS
 
-    def clear(self) -> None:
-        """Drop everything, when the application or the tables change."""
+    def clear(self, version: int) -> None:
+        """Drop everything, when the application or the tables change; from now on keep what this version gives."""
         with self._lock:
+            self._version = version
             for result in list(self._results.values()):
                 self._drop(result)
             self._by_identity.clear()

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from camber.clock import Entropy
 from camber.database import Database, Transaction, Usage
 from camber.database.held_snapshots import HeldSnapshots
-from camber.errors import ConvexError, FunctionNotFoundError, RequestError, ValidationError, WrongKindError
-from camber.functions.action_pool import ActionJob, ActionPool
+from camber.errors import RequestError
+from camber.functions.action_pool import ActionPool
 from camber.functions.application import canonical_path
-from camber.functions.calls import ActionCall, Function, MutationCall, QueryCall
-from camber.functions.failures import checked_error, client_data, client_message
+from camber.functions.calls import ActionCall, Function, MutationCall, QueryCall, StepCall
+from camber.functions.contexts import MutationCtx
+from camber.functions.failures import checked_error, client_data, client_message, log_failure
 from camber.functions.outcomes import Done, Outcome
 from camber.functions.query_pool import QueryPool
 from camber.functions.results import ResultCache
-from camber.functions.running import RunOutcome
+from camber.functions.running import FunctionRun, RunOutcome
 from camber.identity import Caller
 from camber.settings import Settings
 from camber.storage import Timestamp
 
-_log = logging.getLogger("camber.functions")
-
-_CLIENTS_ERRORS = (ConvexError, ValidationError, FunctionNotFoundError, WrongKindError)
+T = TypeVar("T")
 
 
 class FunctionsByPath:
@@ -54,15 +52,18 @@ class Runner:
     ) -> None:
         self.database, self.settings, self.entropy = database, settings, entropy
         self.functions = FunctionsByPath({})
+        self.built_in = {"CONVEX_CLOUD_URL": settings.api_origin(), "CONVEX_SITE_URL": settings.site_origin()}
+        """Environment variables that are not stored (protocol 6.4)."""
         self.version = 0
         """Counts applications: a result of an earlier one is not kept."""
         self.on_run: Callable[[Usage], None] | None = None
         self.held = HeldSnapshots(database.storage)
-        self._finished = finished
         self._queries = QueryPool(
             database, threads=settings.query_threads, finished=finished, on_abandoned=on_abandoned
         )
-        self._actions = ActionPool(threads=settings.running_actions)
+        self._actions = ActionPool(
+            database.watchdog, threads=settings.running_actions, finished=finished, on_abandoned=on_abandoned
+        )
         self._results: ResultCache[Outcome] = ResultCache(
             database.feed, database.clock, entries=settings.cache_entries, size=settings.cache_bytes
         )
@@ -74,9 +75,10 @@ class Runner:
         """From now on these are the functions."""
         self.functions = FunctionsByPath(functions)
         self.version += 1
+        self._pending.clear()  # nobody who comes from now on joins a run of an earlier application
         with self._asked_lock:
             self._asked.clear()
-        self._results.clear()
+        self._results.clear(self.version)
 
     def close(self) -> None:
         """Finish what runs."""
@@ -108,15 +110,34 @@ class Runner:
         call = (self, function, path, arguments, caller, request_id)
         if function.kind == "query":
             query = QueryCall(*call, done, raw=raw)
-            query.held = None if at is None else self.held.find(at)
-            self._start_query(query)
+            if at is None:
+                self._start_query(query)
+            else:
+                query.held = self.held.find(at)
+                self._refuse_crowd()
+                query.held.enter(partial(self._queries.submit, query))
         elif function.kind == "mutation":
             self._start_mutation(MutationCall(*call, done))
         else:
-            action = ActionCall(*call, partial(self._tell, done))
-            self._actions.submit(ActionJob(action.run, action.refuse))
+            self._actions.submit(ActionCall(*call, done))
 
-    # Told by calls
+    def transact(self, step: Callable[[MutationCtx], T], lines: list[str]) -> T:
+        """Run this in one mutation transaction, as the operator and without a limit of time; what it logs goes to `lines`.
+
+        Returns what it returned, whatever that is. Raises what it raised, and StorageError.
+        """
+        call = StepCall(self, step)
+        self.database.submit(call)
+        try:
+            return call.wait()
+        finally:
+            lines += call.log_lines
+
+    # For calls
+
+    def function_run(self, transaction: Transaction, caller: Caller) -> FunctionRun:
+        """A run of functions on this transaction."""
+        return FunctionRun(transaction, self.functions, caller, self.database.cursors, self.entropy, self.built_in)
 
     def start_again(self, call: QueryCall) -> None:
         """A call joined a run whose result turned out not to be for it."""
@@ -132,47 +153,47 @@ class Runner:
 
     def keep(self, call: QueryCall, run: RunOutcome, transaction: Transaction, answer: Outcome) -> None:
         """Keep a result for later callers."""
-        if call.version == self.version:
-            self._results.add(
-                call.key,
-                call.caller,
-                run,
-                answer,
-                transaction.reads,
-                transaction.timestamp,
-                internal=call.function.internal,
-            )
-            self._note_asked(call)
+        if self.functions.by_path.get(call.path) is not call.function:  # there is another application by now
+            return
+        self._results.add(
+            call.key,
+            call.caller,
+            run,
+            answer,
+            transaction.reads,
+            transaction.timestamp,
+            internal=call.function.internal,
+            version=call.version,
+        )
+        self._note_asked(call)
 
-    def outcome(self, run: RunOutcome, timestamp: int, request_id: str) -> Outcome:
-        """What a client is told of a run."""
+    def outcome(self, run: RunOutcome, timestamp: int, request_id: str, path: str) -> Outcome:
+        """What a client is told of a run of the function at this path."""
         dev = self.settings.dev
         lines = run.log_lines if dev else []
         if run.error is None:
             return Outcome(run.value, None, None, lines, timestamp)
         error = checked_error(run.error)
-        if isinstance(error, _CLIENTS_ERRORS):
-            # Only the kind: the text may show what the client sent, which can be a secret.
-            _log.debug("a call was refused", extra={"request_id": request_id, "error": type(error).__name__})
-        else:
-            _log.error("a function failed", extra={"request_id": request_id}, exc_info=error)
+        log_failure(error, path, request_id)
         return Outcome(None, client_message(error, request_id, dev=dev), client_data(error), lines, timestamp, error)
 
     # The steps of the above
 
     def _start_query(self, call: QueryCall) -> None:
-        if call.held is None:
-            if (found := self._results.find(*call.key, call.caller)) is not None:
-                self._note_asked(call)
-                call.done(found.answer)
-                return
-            if (waiting := self._pending.get(call.key)) is not None and waiting.join(call):
-                return
-            self._pending[call.key] = call
-        if self._queries.waiting >= self.settings.queued_queries:
-            self.is_running(call)
-            raise _busy("TooManyConcurrentQueries", f"{self.settings.queued_queries} queries wait already.")
+        if (found := self._results.find(*call.key, call.caller)) is not None:
+            self._note_asked(call)
+            call.done(found.answer)
+            return
+        waiting = self._pending.get(call.key)
+        if waiting is not None and waiting.function is call.function and waiting.join(call):
+            return
+        self._refuse_crowd()
+        self._pending[call.key] = call
         self._queries.submit(call)
+
+    def _refuse_crowd(self) -> None:
+        if self._queries.waiting >= self.settings.queued_queries:
+            raise _busy("TooManyConcurrentQueries", f"{self.settings.queued_queries} queries wait already.")
 
     def _start_mutation(self, call: MutationCall) -> None:
         if self.database.waiting_mutations >= self.settings.queued_mutations:
@@ -189,10 +210,6 @@ class Runner:
             self._asked[call.raw] = call.key
             if len(self._asked) > self.settings.cache_entries:
                 del self._asked[next(iter(self._asked))]
-
-    def _tell(self, done: Done, result: Outcome | Exception) -> None:
-        done(result)
-        self._finished()
 
 
 def _busy(code: str, what: str) -> RequestError:

@@ -14,7 +14,7 @@ from camber.functions.guard import forbid_io
 from camber.functions.logs import RunLog
 from camber.functions.registration import RegisteredFunction
 from camber.identity import Caller
-from camber.values import encode_value, size_of
+from camber.values import TableNames, encode_value, size_of
 
 MIB = 1 << 20
 
@@ -77,20 +77,22 @@ class FunctionRun:
                 result = function(self.context(function.kind), **given)
             finally:
                 forbid_io(None)
-            value = function.checked_result(result, catalog)
-            encoded = encode_value(value)
-            if len(encoded) > result_bytes and size_of(value) > result_bytes:
-                raise FunctionError(
-                    f"The result of {function.path} is too large (actual: {size_of(value)} bytes, limit: {result_bytes // MIB} MiB)"
-                )
-            outcome.value = encoded
+            outcome.value = encoded_result(function, result, catalog, result_bytes)
         except (Interrupted, Abandoned):
             raise
         except Exception as error:  # noqa: BLE001  whatever a function raises is its outcome
             outcome.error = error
-        except BaseException as error:  # noqa: BLE001
-            # A handler that raises SystemExit or its like must not end the thread that serves everybody.
-            outcome.error = FunctionError(f"{function.path} raised {type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001  SystemExit or its like must not end the thread that serves everybody
+            outcome.error = ended_the_run(function.path, error)
+        return self._noted(outcome)
+
+    def ended(self, error: Exception) -> RunOutcome:
+        """The outcome of a run that was ended from outside."""
+        outcome = RunOutcome()
+        outcome.error = error
+        return self._noted(outcome)
+
+    def _noted(self, outcome: RunOutcome) -> RunOutcome:
         outcome.log_lines, outcome.journal = self.log.lines, self.state.journal_out
         outcome.read_identity, outcome.read_clock = self.read_identity, self.read_clock
         return outcome
@@ -117,6 +119,27 @@ class FunctionRun:
             self.state = outer
         returns = target.returns
         return checked if returns is None else returns.hand_over(checked)
+
+
+def encoded_result(function: RegisteredFunction[..., Any], result: object, tables: TableNames, limit: int) -> bytes:
+    """The result, checked and as encoded JSON. Raises ReturnsValidationError, InvalidValueError, FunctionError."""
+    value = function.checked_result(result, tables)
+    encoded = encode_value(value)
+    # The text of a value is hardly ever shorter than the value, so most are not measured.
+    if len(encoded) * 9 > limit and (size := size_of(value)) > limit:
+        raise too_large(f"The result of {function.path} is", size, limit)
+    return encoded
+
+
+def too_large(what: str, size: int, limit: int) -> FunctionError:
+    """The error of arguments or a result above the limit (protocol 3.11)."""
+    most = f"{limit >> 20} MiB" if limit % MIB == 0 else f"{limit} bytes"
+    return FunctionError(f"{what} too large (actual: {size} bytes, limit: {most})")
+
+
+def ended_the_run(path: str, error: BaseException) -> FunctionError:
+    """The error of a function that raised what would end a thread."""
+    return FunctionError(f"{path} raised {type(error).__name__}: {error}")
 
 
 def find_called(functions: Functions, function: Any, kind: str) -> RegisteredFunction[..., Any]:

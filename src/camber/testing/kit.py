@@ -39,6 +39,7 @@ from camber.values import decode_value, encode_value, normalize, parse_json
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 ISSUER = "https://camber.test"
 
@@ -81,6 +82,8 @@ class Backend(Person):
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="camber-test-")
         self.clock = HeldClock() if now_ms is None else HeldClock(now_ms)
+        self.log_lines: list[str] = []
+        """What the most recent call on this backend logged (`["[INFO] 'hello'"]`), also where it raised."""
         data = Path(self._folder.name) / "data"
         storage = open_storage(data, create=True, durable=False)
         try:
@@ -147,6 +150,17 @@ class Backend(Person):
         """Somebody without an identity at this network address."""
         return Person(self, Caller(address=address))
 
+    def transact(self, step: Callable[[MutationCtx], T]) -> T:
+        """Run any function in one mutation transaction as the operator: to arrange rows and to look at them, past the
+        application's functions. The schema is enforced, and what the step raises takes back what it wrote.
+
+        Returns what the step returned, whatever that is. It may be run more than once; its last run counts.
+
+            backer_id = backend.transact(lambda ctx: ctx.db.insert("crowdfunding_backers", {...}))
+        """
+        self.log_lines = []
+        return self.engine.transact(step, self.log_lines)
+
     @contextmanager
     def counting_reads(self) -> Generator[ReadCounter]:
         """Counts what the calls inside the block look up in the database."""
@@ -176,10 +190,12 @@ class Backend(Person):
             target = cast("RegisteredFunction[..., Any]", function)
             path, given = self._path_of(target), target.wire_args(args, kwargs)
         returns = None if target is None else target.returns
-        kind: CallKind | None = None
-        if target is not None and not caller.is_admin:
-            kind = target.kind
+        kind: CallKind | None = None  # as `camber run` calls, which takes functions of all kinds
+        if not caller.is_admin:
+            kind = "query" if target is None else target.kind
+        self.log_lines = []
         outcome = self.engine.run_sync(path, encode_value(normalize(given)), caller, kind=kind)
+        self.log_lines = outcome.log_lines
         if outcome.exception is not None:
             raise _as_raised(outcome.exception, outcome.error)
         value = decode_value(parse_json(outcome.value or b"null"))
@@ -214,7 +230,12 @@ def _by_path(
     if isinstance(functions, Mapping):
         named = cast("Mapping[str, Callable[..., Any]]", functions)
         return {path: _registered(path, function) for path, function in named.items()}
-    return {f"{wire_name(one.__module__.rsplit('.', 1)[-1])}:{one.name}": one for one in functions}
+    found: dict[str, RegisteredFunction[..., Any]] = {}
+    for one in functions:
+        path = f"{wire_name(one.__module__.rpartition('.')[2])}:{one.name}"
+        if found.setdefault(path, one) is not one:
+            raise LoadError([f"{one.place}: the path {path} is taken by the function at {found[path].place}."])
+    return found
 
 
 def _registered(path: str, function: Callable[..., Any]) -> RegisteredFunction[..., Any]:

@@ -181,16 +181,17 @@ def _is_json_but_for_surrogates(text: bytes | str) -> bool:
 # --- From JSON to values
 
 
-def decode_value(json: object) -> Value:
+def decode_value(json: object, *, measure: bool = True) -> Value:
     """The value that this JSON stands for (protocol 1.1), in its normal form and in fresh containers.
+
+    Without `measure` its size is not looked at, for callers who know that the text it comes from is short.
 
     Raises InvalidValueError, with the path, for what no client may send: malformed special objects, field names, lone surrogates,
     more than 64 levels, arrays, objects and values that are too large.
     """
     try:
         value = _decoded(json, MAX_NESTING)
-        size = size_of(value)
-        if size > MAX_VALUE_SIZE:
+        if measure and (size := size_of(value)) > MAX_VALUE_SIZE:
             raise too_large(size, MAX_VALUE_SIZE)
     except Fault as fault:
         raise fault.as_error() from None
