@@ -41,7 +41,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     write_project(request.getfixturevalue("page"), folder)
     monkeypatch.chdir(folder)
     yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] in {"backend", "tests_of_page"}]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "backend"]:
         del sys.modules[name]
 
 

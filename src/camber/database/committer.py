@@ -222,6 +222,7 @@ class _Writer:
         self.running: _Member | None = None
         self._group: WriteGroup | None = None
         self._on_disk = False
+        self._handler_seconds = 0.0
         self._transaction: Transaction | None = None
         self._slot: Slot | None = None
         self.thread = threading.Thread(target=self._work, name="camber-writer", daemon=True)
@@ -296,10 +297,10 @@ class _Writer:
         committer = self._committer
         catalog = committer.catalog()
         kept: dict[LookUp, list[Row]] = {}
-        started = time.perf_counter()
+        self._handler_seconds = 0.0
         while committer.waiting and len(self.members) < MAX_MEMBERS:
             if self.members and (
-                time.perf_counter() - started > MAX_GROUP_SECONDS or isinstance(committer.waiting[0].mutation, _Alone)
+                self._handler_seconds > MAX_GROUP_SECONDS or isinstance(committer.waiting[0].mutation, _Alone)
             ):
                 break
             member = committer.waiting.popleft()
@@ -329,6 +330,7 @@ class _Writer:
         member.error, member.attempts = None, transaction.attempts
         mark = transaction.mark()
         self.running, self._transaction = member, transaction
+        started = time.perf_counter()
         try:
             self._slot.run(lambda: member.mutation.run(transaction), member.mutation.seconds, transaction.usage)
         except Exception as error:  # noqa: BLE001
@@ -337,6 +339,7 @@ class _Writer:
             member.error = error
         finally:
             self.running = None
+            self._handler_seconds += time.perf_counter() - started - transaction.usage.database_seconds
         if transaction.missing_table is not None:  # also where the function caught the error and went on
             overlay.rollback(mark.written)
             raise TableMissing(transaction.missing_table)

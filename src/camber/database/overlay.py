@@ -140,15 +140,20 @@ class Overlay:
 
     def touched(self, indexes: Mapping[int, Sequence[int]]) -> Touched:
         """The keys, old and new, of everything that ends other than it began. `indexes` has a table's index numbers in key order."""
-        keys: dict[IndexName, set[bytes]] = {}
-        for before, after in self._differences():
-            for document in (before, after):
+        by_table: dict[int, list[list[bytes]]] = {}
+        for change in self._differences():
+            for document in change:
                 if document is None:
                     continue
-                table = document.table
-                keys.setdefault((table, BY_ID), set()).add(id_key(document.id))
-                for number, key in zip(indexes[table], document.keys, strict=True):
-                    keys.setdefault((table, number), set()).add(key)
+                columns = by_table.get(document.table)
+                if columns is None:
+                    columns = by_table[document.table] = [[] for _ in range(len(document.keys) + 1)]
+                for column, key in zip(columns, (id_key(document.id), *document.keys), strict=True):
+                    column.append(key)
+        keys: dict[IndexName, list[bytes]] = {}
+        for table, columns in by_table.items():
+            for number, column in zip((BY_ID, *indexes[table]), columns, strict=True):
+                keys[table, number] = column
         return Touched(keys)
 
     def _differences(self) -> Iterator[tuple[StoredDocument | None, StoredDocument | None]]:

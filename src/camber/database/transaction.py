@@ -292,6 +292,7 @@ class Transaction:
 
     def find_one(self, table: TableInfo, index: IndexInfo, values: Sequence[object]) -> dict[str, Any] | None:
         """The first document with these values in the first fields of an index."""
+        self._check_open()
         lower, upper = equal_range(values)
         self.reads.append(Read(table.number, index.number, lower, upper))
         for row in self._few_rows(table, index, lower, upper, descending=False, limit=1):

@@ -57,12 +57,12 @@ def habit_warnings(file: Path, tree: ast.Module) -> list[str]:
 
 
 def declared_kind(node: _FunctionNode) -> str | None:
-    """The kind of function that a decorator declares, by its name: `query`, `internal_query`, `admin_query(...)`."""
+    """The kind of function that a decorator declares, by its name: `query`, `admin_query(...)`, `query.guarded(...)`."""
     for decorator in node.decorator_list:
         target = decorator.func if isinstance(decorator, ast.Call) else decorator
-        name = _dotted(target)
+        parts = (_dotted(target) or "").split(".")
         for kind in (*_KINDS, "action"):
-            if name and name.rsplit(".", 1)[-1].endswith(kind):
+            if any(part.endswith(kind) for part in parts):
                 return kind
     return None
 
@@ -97,6 +97,10 @@ class _Uses(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if not self._note(node):
             self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:  # the annotation is not evaluated in a function
+            self.visit(node.value)
 
     def visit_Name(self, node: ast.Name) -> None:
         self._note(node)

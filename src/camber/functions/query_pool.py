@@ -10,12 +10,15 @@ from typing import Protocol
 
 from camber.database import Abandoned, Database, Transaction, timed_out
 from camber.errors import DatabaseUsageError, FunctionTimeoutError, StorageError
-from camber.storage import Snapshot
+from camber.storage import Snapshot, Timestamp
 
 MAX_SNAPSHOT_SECONDS = 30.0
 _SLOW_SECONDS = 0.005
-_SNAPSHOT_KEPT_SECONDS = 1.0
-"""How long an idle thread keeps its snapshot, because the next query is likely to come soon and to be of the same state."""
+_SNAPSHOT_KEPT_SECONDS = 0.1
+"""How long an idle thread keeps its snapshot, because the next query is likely to come soon and to be of the same state.
+
+Shorter than a checkpoint that must start the WAL over waits for its readers.
+"""
 
 
 class QueryJob(Protocol):
@@ -64,7 +67,9 @@ class QueryPool:
         self._progress = time.perf_counter()
         self._closed = False
         self._workers: set[threading.Thread] = set()
+        self._idle: set[_Worker] = set()
         self._watchdog.on_patrol(self._patrol)
+        database.feed.on_commit(self._drop_outdated)
 
     @property
     def waiting(self) -> int:
@@ -138,9 +143,11 @@ class QueryPool:
         with self._lock:
             self._awake -= 1
             self._sleeping += 1
+            self._idle.add(worker)
             if not self._lock.wait_for(self._has_work, timeout=_SNAPSHOT_KEPT_SECONDS):
                 worker.close()
                 self._lock.wait_for(self._has_work)
+            self._idle.discard(worker)
             self._sleeping -= 1
             self._awake += 1
             if self._waiting:
@@ -148,6 +155,12 @@ class QueryPool:
             self._awake -= 1
             self._alive -= 1
             return False
+
+    def _drop_outdated(self, _timestamp: Timestamp) -> None:
+        """After a commit nobody will read from the snapshots of idle threads, and they would keep the WAL from starting over."""
+        with self._lock:
+            for worker in self._idle:
+                worker.close()
 
     def _has_work(self) -> bool:
         return bool(self._waiting) or self._closed
