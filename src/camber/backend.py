@@ -178,7 +178,13 @@ class Backend:
         """The same for a thread that waits."""
         future: Future[Outcome] = Future()
         self._start(path, args, caller, lambda result: settle_future(future, result), kind=kind, request_id=request_id)
-        return future.result()
+        while True:
+            try:
+                # Not without end: a signal such as Ctrl-C that the system gave to another thread is seen only when this one runs.
+                return future.result(timeout=1.0)
+            except TimeoutError:
+                if future.done():
+                    raise
 
     def transact(self, step: Callable[[MutationCtx], T], lines: list[str]) -> T:
         """Run a piece of Python in one mutation transaction, as the operator and without a limit of time; for tests.

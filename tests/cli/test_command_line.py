@@ -74,6 +74,13 @@ def test_without_words_the_commands_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_the_list_says_of_a_command_what_its_own_help_begins_with(tmp_path: Path, command: str) -> None:
+    summary = COMMANDS[command][2]
+
+    assert f"\n\n{summary}\n" in camber(tmp_path, command, "--help").out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
     result = camber(tmp_path, command, "--help")
 
@@ -189,11 +196,8 @@ def test_completion_in_bash_completes(tmp_path: Path) -> None:
     assert "function-spec" in done.stdout, done
 
 
-def test_a_command_for_a_server_loads_neither_the_engine_nor_what_draws_tables(deployment: Path) -> None:
-    if not (deployment / ".camber/server.json").exists():
-        pytest.skip("the engine is needed where no server runs")
-
-    loaded = modules_loaded_by(deployment, "run", "books:titles")
+def test_a_command_for_a_server_loads_neither_the_engine_nor_what_draws_tables(production: Path) -> None:
+    loaded = modules_loaded_by(production, "run", "books:titles")
 
     assert not {"camber.database", "camber.functions", "apsw", "rich.console", "uvicorn", "json5", "asyncio"} & loaded
 

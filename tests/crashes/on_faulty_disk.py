@@ -42,7 +42,7 @@ def listen(disk: FaultyDisk, place: str) -> None:
 if __name__ == "__main__":
     disk = FaultyDisk()
     # The command line has no option for it, on purpose.
-    camber.backend.open_storage = partial(open_storage, vfs=disk.name, checkpoint_pages=24)
+    camber.backend.open_storage = partial(open_storage, vfs=disk.name)
     place, survived = os.environ.pop("CAMBER_TEST_ORDERS"), os.environ.pop("CAMBER_TEST_SURVIVED")
     threading.Thread(target=listen, args=(disk, place), daemon=True).start()
     try:

@@ -136,8 +136,7 @@ class HttpClient:
         """One call. Its outcome is unknown from the moment at which the request may have reached the server."""
         body = json.dumps({"path": path, "args": args, "format": "convex_encoded_json"})
         try:
-            if self._connection.sock is None:
-                self._connection.connect()
+            self.connect()
         except OSError:
             return Answer("refused", reason="unreachable")
         try:
@@ -148,6 +147,11 @@ class HttpClient:
             self._connection.close()
             return Answer("unknown", reason=repr(error))
         return _told(status, answer)
+
+    def connect(self) -> None:
+        """Open the connection, unless it is."""
+        if self._connection.sock is None:
+            self._connection.connect()
 
     def close(self) -> None:
         self._connection.close()

@@ -74,14 +74,14 @@ class Playground:
 
         def hold(_: MutationCtx) -> None:
             held.set()
-            all_wait.wait(0.2)
+            all_wait.wait(0.6 * self.backend.engine.settings.mutation_seconds)
 
         holder = Call(self.write, hold)
         assert held.wait(10)
         calls: list[Call] = []
         for body in bodies:
             calls.append(Call(self.write, body))
-            while database.waiting_mutations < len(calls) and not all_wait.is_set():
+            while database.waiting_mutations < len(calls) and holder.is_alive():
                 time.sleep(0.0005)
         all_wait.set()
         assert holder.outcome() is None

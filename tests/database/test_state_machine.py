@@ -194,9 +194,8 @@ def build(ctx: QueryCtx, spec: Spec) -> Any:
     query: Any = ctx.db.query(ROWS)
     if spec.index is not None:
         comparisons = [field(path) == value for path, value in zip(spec.fields, spec.equal, strict=False)]
-        for bound in (spec.lower, spec.upper):
-            if bound:
-                comparisons.append(_OPERATORS[bound[0]](field(spec.fields[len(spec.equal)]), bound[1]))
+        given = [bound for bound in (spec.lower, spec.upper) if bound]
+        comparisons += [_OPERATORS[operator](field(spec.fields[len(spec.equal)]), value) for operator, value in given]
         query = query.with_index(spec.index, *comparisons)
     if spec.descending:
         query = query.order("desc")

@@ -27,10 +27,11 @@ def print_admin_key(
         ),
     ] = None,
 ) -> None:
-    """Print the deployment's admin key and nothing else, also while a server runs.
+    """Print the deployment's admin key.
 
-    Whoever has the key may do everything. It is made from a secret in the data
-    folder, which is made if there is none.
+    And nothing else, also while a server runs. Whoever has the key may do
+    everything. It is made from a secret in the data folder, which is made if
+    there is none.
 
     For example:
 

@@ -30,7 +30,7 @@ def check(
     ] = None,
     no_data: Annotated[bool, Parameter(help="Look at the code alone.", negative="")] = False,
 ) -> None:
-    """Check the application: its code, its names, and its schema against the data.
+    """Check the application, and its schema against the data.
 
     Nothing is run or changed.
 

@@ -20,22 +20,29 @@ INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 """What a program ends with that the system stops for writing to a closed pipe."""
 
+_HELP_FLAGS: Final = ("--help", "-h")
+
 SERVING: Final = Group("Serving", sort_key=0)
 WORKING: Final = Group("Working on a deployment", sort_key=1)
 ALL_ELSE: Final = Group("Other", sort_key=2)
 
 COMMANDS: Final = {
-    "dev": ("camber.cli.dev:dev", SERVING),
-    "serve": ("camber.cli.serve:serve", SERVING),
-    "run": ("camber.cli.run:run", WORKING),
-    "data": ("camber.cli.data:data", WORKING),
-    "sql": ("camber.cli.sql:sql", WORKING),
-    "env": ("camber.cli.env:app", WORKING),
-    "function-spec": ("camber.cli.function_spec:function_spec", WORKING),
-    "admin-key": ("camber.cli.admin_key:print_admin_key", WORKING),
-    "check": ("camber.cli.check:check", WORKING),
-    "completion": ("camber.cli.completion:completion", ALL_ELSE),
+    "dev": ("camber.cli.dev:dev", SERVING, "Serve an application while you write it."),
+    "serve": ("camber.cli.serve:serve", SERVING, "Serve an application."),
+    "run": ("camber.cli.run:run", WORKING, "Call a function of the application and print its result."),
+    "data": ("camber.cli.data:data", WORKING, "Show the tables, or a table's documents."),
+    "sql": ("camber.cli.sql:sql", WORKING, "Run one SQL statement that reads."),
+    "env": ("camber.cli.env:app", WORKING, "Show and change the environment variables that functions read."),
+    "function-spec": (
+        "camber.cli.function_spec:function_spec",
+        WORKING,
+        "Print a description of all functions as JSON.",
+    ),
+    "admin-key": ("camber.cli.admin_key:print_admin_key", WORKING, "Print the deployment's admin key."),
+    "check": ("camber.cli.check:check", WORKING, "Check the application, and its schema against the data."),
+    "completion": ("camber.cli.completion:completion", ALL_ELSE, "Have the shell complete commands and flags."),
 }
+"""Where each command is, and what the list of commands says of it, which is also the first line of its own help."""
 
 HELP: Final = """A reactive backend in Python that every Convex client speaks to.
 
@@ -47,18 +54,20 @@ the command makes no sense or there is nothing to work on, 130 after Ctrl-C.
 """
 
 
-def command_line() -> App:
-    """The commands, of which none is loaded yet."""
+def command_line(*, with_summaries: bool = False) -> App:
+    """The commands, of which none is loaded yet. With summaries they can be listed without being loaded."""
     app = App(
         name="camber",
         help=HELP,
+        help_flags=_HELP_FLAGS,
         help_format="plaintext",
         version=_version,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for place, (name, (path, group)) in enumerate(COMMANDS.items()):
-        app.command(path, name=name, group=group, sort_key=place)
+    for place, (name, (path, group, summary)) in enumerate(COMMANDS.items()):
+        # A summary given here would take the place of the command's own help.
+        app.command(path, name=name, group=group, sort_key=place, help=summary if with_summaries else None)
     app["--help"].group = app["--version"].group = ALL_ELSE
     return app
 
@@ -86,13 +95,10 @@ def run_command_line(words: Sequence[str]) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    app = command_line()
-    if not words or words[0] in app.help_flags:
-        # The list of commands takes what each says of itself.
-        for name in COMMANDS:
-            app[name]
+    app = command_line(with_summaries=not words or words[0] in _HELP_FLAGS)
     command, bound, _ = app.parse_args(list(words), print_error=False, exit_on_error=False)
-    gc.enable()
+    if command.__name__ != "help_print":
+        gc.enable()
     code: object = command(*bound.args, **bound.kwargs)
     return code if isinstance(code, int) else DONE
 

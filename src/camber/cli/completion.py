@@ -21,7 +21,9 @@ def completion(
         bool, Parameter(help="Put the script where the shell finds it, instead of printing it.", negative="")
     ] = False,
 ) -> None:
-    """Print a script that has the shell complete commands and flags, or install it.
+    """Have the shell complete commands and flags.
+
+    Prints a script that does, or installs it.
 
     For example:
 

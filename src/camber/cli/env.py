@@ -13,9 +13,10 @@ from camber.cli.where import NOWHERE, Where, open_target
 
 app = App(
     name="env",
-    help="""The deployment's environment variables, which functions read with ctx.env.
+    help="""Show and change the environment variables that functions read.
 
-A change takes effect at once: queries that read the variable run again.
+Functions read them with ctx.env. A change takes effect at once: queries that
+read the variable run again.
 
 For example:
 

@@ -8,7 +8,9 @@ from camber.cli.where import NOWHERE, Where, open_target
 
 
 def function_spec(*, where: Where = NOWHERE) -> None:
-    """Print a description of all functions as JSON: kind, visibility, and what goes in and comes out.
+    """Print a description of all functions as JSON.
+
+    Of each: its kind, whether clients may call it, and what goes in and out.
 
     For example:
 

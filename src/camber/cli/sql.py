@@ -29,10 +29,10 @@ def sql(
     limit: Annotated[int, Parameter(help="How many rows at most.")] = 1_000,
     where: Where = NOWHERE,
 ) -> None:
-    """Run one SQL statement that reads, on the latest state.
+    """Run one SQL statement that reads.
 
-    Each table is there under its own name, with its fields as typed columns,
-    _id and _creationTime.
+    It sees the latest state. Each table is there under its own name, with its
+    fields as typed columns, _id and _creationTime.
 
     For example:
 

@@ -94,11 +94,12 @@ def range_of(table: str, table_number: int, index: str, fields: Sequence[str], b
 
 def equal_range(values: Sequence[object]) -> KeyRange:
     """The range for equalities on the first fields of an index, given in the index's order."""
-    if not values:
-        return WHOLE_INDEX
-    normal = [bound_value(value) for value in values]
-    prefix = b"".join(map(key_of, normal))
-    return KeyRange(prefix, after_parts(prefix, normal[-1]))
+    prefix = b""
+    last: Value | Missing = None
+    for value in values:
+        last = bound_value(value)
+        prefix += key_of(last)
+    return KeyRange(prefix, after_parts(prefix, last)) if prefix else WHOLE_INDEX
 
 
 def _sorted_out(

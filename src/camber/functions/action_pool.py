@@ -28,11 +28,11 @@ class ActionJob(Protocol):
     """How long it may run; it sees to that itself as long as it lets its event loop run."""
 
     def run(self) -> Coroutine[Any, Any, None]:
-        """Run it and tell how it ended."""
+        """Run it, and keep the outcome."""
         ...
 
-    def finish(self, error: Exception) -> None:
-        """It did not come to its end. Not to be told again if it did."""
+    def finish(self, error: Exception | None) -> None:
+        """It is over, with its outcome or with this error of the engine. Called once."""
         ...
 
 
@@ -107,17 +107,19 @@ class ActionPool:
             self._idle -= 1
             return self._waiting.popleft() if self._waiting else None
 
-    def ended(self, job: ActionJob, error: BaseException | None) -> None:
-        """The action is over, with what it raised instead of telling it."""
-        if isinstance(error, asyncio.CancelledError) and self._closed:
-            job.finish(StorageError("The server is shutting down."))
-        elif isinstance(error, FunctionTimeoutError):
-            job.finish(timed_out(job.seconds))
-        elif error is not None:
-            job.finish(FunctionError(f"The action raised {type(error).__name__}"))
+    def ended(self, job: ActionJob, raised: BaseException | None) -> None:
+        """The action is over; `raised` is what got through it."""
         with self._lock:
             self._running -= 1
+        job.finish(self._error_of(job, raised))
         self._finished()
+
+    def _error_of(self, job: ActionJob, raised: BaseException | None) -> Exception | None:
+        if isinstance(raised, asyncio.CancelledError) and self._closed:
+            return StorageError("The server is shutting down.")
+        if isinstance(raised, FunctionTimeoutError):
+            return timed_out(job.seconds)
+        return None if raised is None else FunctionError(f"The action raised {type(raised).__name__}")
 
     def gone(self, worker: _Worker) -> None:
         """This thread ends."""

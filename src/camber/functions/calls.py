@@ -203,44 +203,37 @@ class ActionCall(Call):
         super().__init__(*call)
         self.log = RunLog()
         self.seconds = self.runner.settings.action_seconds
+        self._run = RunOutcome()
         self._told = False
 
     async def run(self) -> None:
-        """Run it to its end and tell."""
-        function = self.function
+        """Run it to its end, and keep how it went."""
+        function, run = self.function, self._run
         limit = asyncio.timeout(self.seconds)
-        value: bytes | None = None
-        error: Exception | None = None
         try:
             catalog = self.runner.database.catalog
             given = function.checked_args(self.arguments, catalog)
             async with limit:
                 result = await function(ActionCtx(self), **given)
-            value = encoded_result(function, result, catalog, self.runner.settings.result_bytes)
-        except TimeoutError as raised:
-            error = timed_out(self.seconds) if limit.expired() else raised
-        except Exception as raised:  # noqa: BLE001  whatever a function raises is its outcome
-            error = raised
+            run.value = encoded_result(function, result, catalog, self.runner.settings.result_bytes)
+        except TimeoutError as error:
+            run.error = timed_out(self.seconds) if limit.expired() else error
+        except Exception as error:  # noqa: BLE001  whatever a function raises is its outcome
+            run.error = error
         except (asyncio.CancelledError, Interrupted, Abandoned):
             raise
-        except BaseException as raised:  # noqa: BLE001  SystemExit or its like must not end the thread
-            error = ended_the_run(self.path, raised)
-        self._tell(value, error)
+        except BaseException as error:  # noqa: BLE001  SystemExit or its like must not end the thread
+            run.error = ended_the_run(self.path, error)
 
-    def finish(self, error: Exception) -> None:
-        """Tell that it did not come to its end, unless it did."""
-        self._tell(None, error)
-
-    def _tell(self, value: bytes | None, error: Exception | None) -> None:
-        if self._told:
-            return
+    def finish(self, error: Exception | None) -> None:
+        """Tell how it ended."""
         self._told = True
-        if isinstance(error, (StorageError, RequestError)):
-            self.done(error)
+        run = self._run if error is None else failed(error)
+        if isinstance(run.error, (StorageError, RequestError)):
+            self.done(run.error)
             return
-        outcome = RunOutcome()
-        outcome.value, outcome.error, outcome.log_lines = value, error, self.log.lines
-        self.tell(outcome, 0)
+        run.log_lines = self.log.lines
+        self.tell(run, 0)
 
     def now_ms(self) -> float:
         """The server's time."""

@@ -198,8 +198,8 @@ class Runner:
     def _start_mutation(self, call: MutationCall) -> None:
         if self.database.waiting_mutations >= self.settings.queued_mutations:
             raise _busy("TooManyConcurrentMutations", f"{self.settings.queued_mutations} mutations wait already.")
-        if (broken := self.database.broken) is not None:
-            raise RequestError(503, "ShuttingDown", f"Nothing can be written until the server has restarted: {broken}")
+        if self.database.broken is not None:
+            raise RequestError(503, "ShuttingDown", "Nothing can be written until the server has restarted.")
         self.database.submit(call)
 
     def _note_asked(self, call: QueryCall) -> None:

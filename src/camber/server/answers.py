@@ -56,8 +56,11 @@ def answer_to(error: Exception) -> Answer:
     match error:
         case RequestError():
             return error_answer(error.status, error.short_code, error.message, error.headers)
-        case CommitUnknownError() | DiskFullError():
-            return error_answer(503, error.code, str(error))
+        # Their own texts are for the operator: they name files.
+        case CommitUnknownError():
+            return error_answer(503, error.code, "The disk failed: it is not known whether this call took effect.")
+        case DiskFullError():
+            return error_answer(503, error.code, "The server's disk is full. Nothing was written.")
         case _:
             return error_answer(500, "InternalServerError", "Your request couldn't be completed. Try again later.")
 

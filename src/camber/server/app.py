@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from camber.backend import Backend
-from camber.errors import RequestError
+from camber.errors import RequestError, StorageError
 from camber.server.admin_keys import AdminKeys
 from camber.server.answers import (
     CLOSE,
@@ -110,8 +110,12 @@ class _Api:
 
     def _refusal(self, request: Request, error: Exception) -> Answer:
         answer = answer_to(error)
-        if answer.status == 500:
-            about = {"request_id": request.id, "path": request.path}
+        about = {"request_id": request.id, "path": request.path}
+        if isinstance(error, StorageError):
+            _log.error("request failed", extra={**about, "reason": str(error)})
+            if answer.status == 500 and self._backend.ready() is not None:
+                return _stopping()
+        elif answer.status == 500:
             _log.error("request failed", exc_info=error, extra=about)
         return answer
 
@@ -176,8 +180,12 @@ def _wrong_method(methods: Methods) -> Handler:
 
 def _cut_short(request: Request) -> Answer:
     if request.path.startswith(("/api/query", "/healthz", "/readyz")):
-        return error_answer(503, "ShuttingDown", "The server is stopping. Try again in a moment.", {"Retry-After": "1"})
+        return _stopping()
     return error_answer(503, "CommitUnknown", "The server stopped before it knew how this call ended.")
+
+
+def _stopping() -> Answer:
+    return error_answer(503, "ShuttingDown", "The server is stopping. Try again in a moment.", {"Retry-After": "1"})
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:

@@ -129,6 +129,8 @@ class _Running:
             server.should_exit = True
 
     def _restart(self) -> None:
+        if self.is_unhealthy:  # told again; stopping twice would mean that nobody is waited for
+            return
         reason, in_doubt = self._backend.ready(), self._backend.database.broken is not None
         _log.error("the server ends" if in_doubt else "the server starts anew", extra={"reason": reason})
         self.is_unhealthy = True

@@ -22,6 +22,7 @@ _MAX_TABLE_NUMBER = 2**32 - 1
 _MS_PER_DAY = 86_400_000
 _LENGTHS = frozenset({31, 32, 34, 36, 37})
 _LONGEST = max(_LENGTHS)
+_MOST_KNOWN = 16_384
 
 _QUARTERS = struct.Struct(">BIBIBIBI")
 """The 20 bytes of a usual id as four times 40 bits."""
@@ -42,14 +43,30 @@ def encode_id(table_number: int, internal: bytes) -> str:
     if len(internal) != _INTERNAL_LENGTH:
         raise InvalidIdError(f"an id has {_INTERNAL_LENGTH} internal bytes, not {len(internal)}")
     body = _prefix(table_number) + internal
-    return _letters(body + _checksum(body))
+    text = _letters(body + _checksum(body))
+    # A fresh id is read soon: it is returned, or stored in another document, and checked there.
+    _remember(text, (table_number, internal))
+    return text
 
 
 def decode_id(text: str) -> tuple[int, bytes]:
     """Table number and internal bytes of an id. Raises InvalidIdError for any text that is not exactly what encode_id gives."""
     if type(text) is not str:
         text = str.__str__(text)
-    return _decode(text)
+    known = _known.get(text)
+    if known is None:
+        known = _decode(text)
+        _remember(text, known)
+    return known
+
+
+_known: dict[str, tuple[int, bytes]] = {}
+
+
+def _remember(text: str, decoded: tuple[int, bytes]) -> None:
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[text] = decoded
 
 
 @functools.lru_cache(maxsize=1024)
@@ -101,7 +118,6 @@ def _letters(data: bytes) -> str:
     )
 
 
-@functools.lru_cache(maxsize=16_384)
 def _decode(text: str) -> tuple[int, bytes]:
     if len(text) <= _LONGEST and not _LETTERS.issuperset(text):
         raise InvalidIdError("Unable to decode ID: ID wasn't valid base32")

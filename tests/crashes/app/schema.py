@@ -1,0 +1,17 @@
+"""Counters."""
+
+from __future__ import annotations
+
+from camber import Document, define_schema, define_table
+
+
+class Counter(Document):
+    """A number under a name."""
+
+    name: str
+    value: int
+
+
+counters = define_table("counters", Counter).index("by_name", ["name"], unique=True)
+
+schema = define_schema(counters)
