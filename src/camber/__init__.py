@@ -9,8 +9,8 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from camber.clock import HeldClock
     from camber.database import (
+        Expression,
         Page,
         PaginationOptions,
         Query,
@@ -29,6 +29,8 @@ if typing.TYPE_CHECKING:
         ConvexError,
         DatabaseUsageError,
         FunctionError,
+        FunctionNotFoundError,
+        FunctionTimeoutError,
         InvalidIdError,
         InvalidValueError,
         LimitError,
@@ -43,6 +45,7 @@ if typing.TYPE_CHECKING:
         UniqueIndexError,
         ValidationError,
         ValidatorDefinitionError,
+        WrongKindError,
     )
     from camber.functions import (
         ActionCtx,
@@ -70,8 +73,10 @@ __all__ = [
     "ConvexError",
     "DatabaseUsageError",
     "Document",
+    "Expression",
     "FunctionError",
-    "HeldClock",
+    "FunctionNotFoundError",
+    "FunctionTimeoutError",
     "Identity",
     "Int64",
     "InvalidIdError",
@@ -101,6 +106,7 @@ __all__ = [
     "Validator",
     "ValidatorDefinitionError",
     "Value",
+    "WrongKindError",
     "action",
     "days",
     "define_schema",
@@ -122,8 +128,8 @@ __all__ = [
 
 if not typing.TYPE_CHECKING:
     _MODULES = {
-        "clock": ("HeldClock",),
         "database": (
+            "Expression",
             "Page",
             "PaginationOptions",
             "Query",
@@ -142,6 +148,8 @@ if not typing.TYPE_CHECKING:
             "ConvexError",
             "DatabaseUsageError",
             "FunctionError",
+            "FunctionNotFoundError",
+            "FunctionTimeoutError",
             "InvalidIdError",
             "InvalidValueError",
             "LimitError",
@@ -156,6 +164,7 @@ if not typing.TYPE_CHECKING:
             "UniqueIndexError",
             "ValidationError",
             "ValidatorDefinitionError",
+            "WrongKindError",
         ),
         "functions": (
             "ActionCtx",

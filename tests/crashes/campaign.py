@@ -63,11 +63,16 @@ class Worker:
             self._act()
 
     def _act(self) -> None:
-        act = self._random.choice(
-            [self._add, self._add, self._add_in_vain, self._claim, self._claim, self._claim_in_vain]
-            + [self._sign_in, self._set_tier, self._set_state, self._look]
+        often = (self._add, self._claim)
+        seldom = (
+            self._add_in_vain,
+            self._claim_in_vain,
+            self._sign_in,
+            self._set_tier,
+            self._set_state,
+            self._look,
         )
-        act()
+        self._random.choice((*often, *often, *seldom))()
 
     # What callers do
 

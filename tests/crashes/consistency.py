@@ -65,7 +65,8 @@ def _user_tables(stored: StoredTables) -> Iterator[TableInfo]:
         if name.startswith("_"):
             continue
         indexes = stored.indexes.get(number, ())
-        shape: Any = stored.shapes[name][0]
+        # A table that came into being at its first document has no shape yet.
+        shape: Any = stored.shapes[name][0] if name in stored.shapes else {"type": "any"}
         own = tuple(Index(index.name, index.fields, index.unique) for index in indexes)
         definition: Table[Any] = Table(name, validator_from_json(shape), own)
         yield TableInfo(number, definition, {index.name: index.number for index in indexes})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crashes.campaign import LOST
 from tests.crashes.consistency import contents_of
 from tests.crashes.ledger import Answer
 from tests.crashes.servers import Server, serving
@@ -25,11 +26,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def call(server: Server, path: str, name: str, *, query: bool = False) -> Answer:
-    client = server.client()
-    try:
+    with server.client() as client:
         return client.call(path, {"name": name}, query=query)
-    finally:
-        client.close()
 
 
 def wait_until(server: Server, starts: int) -> None:
@@ -69,18 +67,18 @@ def test_others_who_call_meanwhile_lose_nothing(server: Server) -> None:
 
     def count() -> int:
         """How many calls it is not known of whether they counted."""
-        client, unknown = server.client(), 0
-        while not stop.is_set():
-            answer = client.call("counters:increment", {"name": "busy"})
-            if answer.end == "done":
-                with lock:
-                    told.append(answer.value)
-            elif answer.end == "unknown":
-                unknown += 1
-            else:
-                assert answer.reason in {"unreachable", "503 ShuttingDown"}
-                time.sleep(0.01)
-        client.close()
+        unknown = 0
+        with server.client() as client:
+            while not stop.is_set():
+                answer = client.call("counters:increment", {"name": "busy"})
+                if answer.end == "done":
+                    with lock:
+                        told.append(answer.value)
+                elif answer.end == "unknown":
+                    unknown += 1
+                else:
+                    assert answer.reason in LOST
+                    time.sleep(0.01)
         return unknown
 
     with ThreadPoolExecutor(5) as threads:

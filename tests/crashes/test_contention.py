@@ -23,9 +23,8 @@ from tests.crashes.test_abandoned import APP
 def campaign(tmp_path: Path) -> Iterator[Server]:
     """A server of the crowdfunding application while a campaign runs."""
     with serving(CROWDFUNDING, tmp_path / "data") as server:
-        client = server.client()
-        assert client.call("appState:set", {"crowdfundingActive": True}).end == "done"
-        client.close()
+        with server.client() as client:
+            assert client.call("appState:set", {"crowdfundingActive": True}).end == "done"
         yield server
 
 
@@ -43,24 +42,20 @@ def at_once(server: Server, count: int, act: Callable[[HttpClient, int], Any]) -
     barrier = threading.Barrier(count)
 
     def one(number: int) -> Any:
-        client = server.client()
-        client.connect()
-        barrier.wait()
-        try:
+        with server.client() as client:
+            client.connect()
+            barrier.wait()
             return act(client, number)
-        finally:
-            client.close()
 
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(one, range(count)))
 
 
 def test_of_200_claims_of_one_backer_one_wins(campaign: Server) -> None:
-    client = campaign.client()
     backer = {"username": "Ada", "accessCode": "A1"}
-    id = client.call("crowdfundingBackers:addBacker", {**backer, "tier": "Gold"}).value["id"]
-    token = client.visit("crowdfundingBackers:verifyBacker", backer, "192.0.2.1").value["claimToken"]
-    client.close()
+    with campaign.client() as client:
+        id = client.call("crowdfundingBackers:addBacker", {**backer, "tier": "Gold"}).value["id"]
+        token = client.visit("crowdfundingBackers:verifyBacker", backer, "192.0.2.1").value["claimToken"]
     claim = {"crowdfundingBackerId": id, "crowdfundingBackerToken": token}
 
     answers: list[Answer] = at_once(
@@ -79,11 +74,10 @@ def test_of_200_claims_of_one_backer_one_wins(campaign: Server) -> None:
 
 def test_of_200_who_verify_and_sign_up_at_once_one_gets_each_backer(campaign: Server) -> None:
     """Ten backers, whose codes many know: each has its own claim token taken over by the next, and one of them wins."""
-    client = campaign.client()
-    for number in range(10):
-        args = {"username": f"backer {number}", "accessCode": "A1", "tier": "Gold"}
-        assert client.call("crowdfundingBackers:addBacker", args).end == "done"
-    client.close()
+    with campaign.client() as client:
+        for number in range(10):
+            args = {"username": f"backer {number}", "accessCode": "A1", "tier": "Gold"}
+            assert client.call("crowdfundingBackers:addBacker", args).end == "done"
 
     def sign_up(client: HttpClient, number: int) -> Answer:
         args = {"username": f"backer {number % 10}", "accessCode": "A1"}
@@ -114,9 +108,8 @@ def test_twenty_who_read_and_write_one_number_lose_nothing(tmp_path: Path) -> No
 
         assert sorted(value for values in counted for value in values) == list(range(1, 501))
         assert all(values == sorted(values) for values in counted)
-        client = server.client()
-        assert client.call("counters:value", {"name": "shared"}, query=True).value == 500
-        client.close()
+        with server.client() as client:
+            assert client.call("counters:value", {"name": "shared"}, query=True).value == 500
         assert server.end() == 0
     assert [counter["value"] for counter in contents_of(server.data)["counters"]] == [500.0]
 
@@ -127,14 +120,12 @@ def test_a_row_with_only_the_first_fields_can_be_verified_and_claimed(tmp_path: 
         fields = {"username": "Ada Lovelace", "accessCode": "ABC-123", "tier": "Gold"}
         id = backend.transact(lambda ctx: ctx.db.insert("crowdfunding_backers", fields), [])
 
-    with serving(CROWDFUNDING, tmp_path / "data") as server:
-        client = server.client()
+    with serving(CROWDFUNDING, tmp_path / "data") as server, server.client() as client:
         entered = {"username": "Ada Lovelace", "accessCode": "ABC-123"}
         verified = client.visit("crowdfundingBackers:verifyBacker", entered, "192.0.2.1").value
         assert (verified["valid"], verified["backerId"], verified["tier"]) == (True, id, "Gold")
         claim = {"crowdfundingBackerId": id, "crowdfundingBackerToken": verified["claimToken"]}
         assert client.call("users:ensureAppUser", claim, claims=person(1)).end == "done"
-        client.close()
         assert server.end() == 0
 
     (row,) = contents_of(tmp_path / "data")["crowdfunding_backers"]

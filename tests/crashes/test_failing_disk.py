@@ -11,23 +11,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import get_args
 
 import pytest
 
-from camber import HeldClock, define_schema
+from camber import MutationCtx, define_schema
 from camber.backend import Backend
+from camber.clock import HeldClock
 from camber.errors import CommitUnknownError, DiskFullError, RequestError, StorageError
 from camber.functions import Application
 from camber.identity import OPERATOR
 from tests.crashes.campaign import Campaign
 from tests.crashes.consistency import contents_of
 from tests.crashes.engines import APPLICATION, EngineClient, opened
+from tests.crashes.ledger import Answer, Register
 from tests.storage.sqlite.faulty_disk import FaultyDisk, Loss
 
-ROUNDS = int(os.environ.get("CAMBER_TORTURE_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("CAMBER_TORTURE_ROUNDS", "4"))
 SEED = int(os.environ.get("CAMBER_TORTURE_SEED", "1"))
 CALLERS = 4
 LOSSES: tuple[Loss, ...] = get_args(Loss)
@@ -167,8 +170,40 @@ def with_other_indexes(application: Application) -> Application:
     return Application(application.name, None, define_schema(*tables.values()), {})
 
 
+@pytest.mark.torture
+@many_cases
+def test_a_crash_while_tables_come_into_being_leaves_each_whole_or_not_there(
+    tmp_path: Path, new_disk: NewDisk, choices: int
+) -> None:
+    """Without a schema, the first document of a table makes the table."""
+    plain = Application("plain", None, define_schema(), {})
+    folder, survived = tmp_path / "data", tmp_path / "survived"
+    opened(folder, application=plain).close()
+    random, disk = Random(choices), new_disk()
+    there = {f"table{number}": Register(False) for number in range(40)}
+    disk.die_after(random.randrange(300))
+    with suppress(StorageError), closing(opened(folder, disk, application=plain)) as backend:
+        for name, register in there.items():
+            try:
+                backend.transact(partial(insert, name), [])
+            except CommitUnknownError:
+                register.wrote(True, Answer("unknown"))
+                break
+            register.wrote(True, Answer("done"))
+    disk.crash(survived, random.choice(LOSSES), random)
+
+    contents = contents_of(survived)
+    for name, register in there.items():
+        # The table is made by a commit of its own: it may be there without its document.
+        register.found(bool(contents.tables.get(name)), name)
+
+
+def insert(table: str, ctx: MutationCtx) -> None:
+    ctx.db.insert(table, {"text": "x" * 1000})
+
+
 def add_backer(backend: Backend, username: str) -> object:
-    args = {"username": username, "accessCode": "A1", "tier": "Gold"}
+    args = {"username": username, "accessCode": f"code of {username}", "tier": "Gold"}
     outcome = backend.run_sync("crowdfundingBackers:addBacker", json.dumps(args).encode(), OPERATOR)
     assert outcome.value is not None, outcome
     return json.loads(outcome.value)["success"]
@@ -275,3 +310,48 @@ def test_a_commit_in_doubt_while_the_log_is_shortened_is_noticed_too(folder: Pat
         disk.crash(folder.with_name("survived"), "forget", Random(1))
 
     assert usernames(folder.with_name("survived")) == ["ada", "bob"]
+
+
+def test_a_change_of_the_schema_that_finds_no_room_leaves_the_old_one_serving(folder: Path, new_disk: NewDisk) -> None:
+    disk = new_disk()
+    with closing(opened(folder, disk)) as backend:
+        add_backer(backend, "ada")
+        disk.capacity = disk.used()
+        with pytest.raises(DiskFullError):
+            backend.reload_sync(with_other_indexes(APPLICATION))
+        assert backend.ready() is None
+
+        disk.capacity = None
+        assert add_backer(backend, "ada") is False
+        assert add_backer(backend, "bob") is True
+        backend.reload_sync(with_other_indexes(APPLICATION))
+        backend.reload_sync(APPLICATION)
+        assert add_backer(backend, "bob") is False
+
+    assert usernames_in(disk, folder) == ["ada", "bob"]
+
+
+def test_a_change_of_the_schema_in_doubt_is_noticed(folder: Path, new_disk: NewDisk) -> None:
+    disk = new_disk()
+    with closing(opened(folder, disk)) as backend:
+        unhealthy = threading.Event()
+        backend.on_unhealthy = unhealthy.set
+        add_backer(backend, "ada")
+        disk.fail_next_sync()
+
+        with pytest.raises(CommitUnknownError):
+            backend.reload_sync(with_other_indexes(APPLICATION))
+
+        assert unhealthy.wait(5)
+        assert backend.ready() is not None
+        with pytest.raises(RequestError):
+            add_backer(backend, "bob")
+
+    assert usernames_in(disk, folder) == ["ada"]
+
+
+def usernames_in(disk: FaultyDisk, folder: Path) -> list[str]:
+    """The backers on a disk whose power is cut now."""
+    survived = folder.with_name("after-power-cut")
+    disk.crash(survived, "forget", Random(1))
+    return usernames(survived)

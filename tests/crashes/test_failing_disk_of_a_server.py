@@ -70,18 +70,17 @@ def backer(username: str) -> dict[str, object]:
 
 
 def test_a_full_disk_is_a_refusal_and_the_server_goes_on(server: Server, disk: Orders, survived: Path) -> None:
-    client = server.client()
-    assert client.call("crowdfundingBackers:addBacker", backer("ada")).end == "done"
-    disk("capacity", "as it is")
+    with server.client() as client:
+        assert client.call("crowdfundingBackers:addBacker", backer("ada")).end == "done"
+        disk("capacity", "as it is")
 
-    refused = client.call("crowdfundingBackers:addBacker", backer("bob"))
+        refused = client.call("crowdfundingBackers:addBacker", backer("bob"))
 
-    assert (refused.end, refused.reason) == ("refused", "503 DiskFull")
-    assert client.call("appState:get", {}, query=True).value == {"crowdfundingActive": False}
-    assert server.readiness() == (200, "ready")
-    disk("capacity", "endless")
-    assert client.call("crowdfundingBackers:addBacker", backer("eve")).end == "done"
-    client.close()
+        assert (refused.end, refused.reason) == ("refused", "503 DiskFull")
+        assert client.call("appState:get", {}, query=True).value == {"crowdfundingActive": False}
+        assert server.readiness() == (200, "ready")
+        disk("capacity", "endless")
+        assert client.call("crowdfundingBackers:addBacker", backer("eve")).end == "done"
     assert server.end(signal.SIGTERM) == 0
     assert [backer["username"] for backer in contents_of(survived)["crowdfunding_backers"]] == ["ada", "eve"]
 
@@ -106,5 +105,5 @@ def test_an_error_in_commit_ends_the_process_and_nobody_is_told_that_it_failed(
     assert not campaign.surprises
     campaign.check(contents_of(survived))
     shutil.copyfile(server.data / "secret", survived / "secret")
-    with serving(CROWDFUNDING, survived) as again:
-        assert again.client().call("crowdfundingBackers:addBacker", backer("ada")).end == "done"
+    with serving(CROWDFUNDING, survived) as again, again.client() as client:
+        assert client.call("crowdfundingBackers:addBacker", backer("ada")).end == "done"

@@ -126,7 +126,7 @@ class Playground:
     def _reopened(
         self, before: Engine, schema: Schema, clock: Clock | None, progress: Callable[[str, int, int], None] | None
     ) -> Engine:
-        application = application_of("in_memory", schema, before.application.functions)
+        application = application_of("in_memory", schema, dict(before.application.functions))
         storage = open_storage(before.data, create=False, durable=False)
         clock = clock or self.backend.clock
         try:

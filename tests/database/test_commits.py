@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camber import HeldClock, MutationCtx, define_table, field, hours, v
-from camber.clock import SystemEntropy
+from camber import MutationCtx, define_table, field, hours, v
+from camber.clock import HeldClock, SystemEntropy
 from camber.database import Database, Limits
 from camber.database.transaction import CreationTimes
 from camber.errors import CamberError

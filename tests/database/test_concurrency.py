@@ -149,11 +149,14 @@ def test_every_query_sees_one_moment(world: Playground) -> None:
     stop = threading.Event()
 
     def both(ctx: QueryCtx) -> list[float]:
-        by_name = lambda name: ctx.db.query("counters").with_index("by_name", name=name).unique()  # noqa: E731
-        first = by_name("a")["value"]
+        def value(name: str) -> float:
+            found = ctx.db.query("counters").with_index("by_name", name=name).unique() or {}
+            return found["value"]
+
+        first = value("a")
         time.sleep(0.0005)
         everything = [one["value"] for one in ctx.db.query("counters").collect()]
-        return [first, by_name("b")["value"], *everything]
+        return [first, value("b"), *everything]
 
     def read_on() -> int:
         seen = 0
@@ -250,7 +253,7 @@ def test_queries_go_on_while_the_schema_changes() -> None:
     richer = define_schema(COUNTERS.index("by_other", ["other"]), define_table("extra", v.any()).index("by_x", ["x"]))
     with Backend.in_memory(plain, functions) as backend:
         engine, stop = backend.engine, threading.Event()
-        served = engine.application.functions
+        served = dict(engine.application.functions)
 
         def read_on() -> int:
             seen = 0

@@ -9,6 +9,7 @@ import pytest
 from camber import (
     MutationCtx,
     QueryBuildError,
+    QueryCtx,
     SchemaEnforcementError,
     SchemaMismatchError,
     Table,
@@ -94,7 +95,7 @@ def test_a_reload_that_does_not_fit_leaves_the_old_one_serving(world: Playground
     assert world.insert("users", {"name": 6})
 
     fitting = define_schema(define_table("users", {"name": v.number()}).index("by_name", ["name"]), NOTES)
-    engine.reload_sync(application_of("in_memory", fitting, engine.application.functions))
+    engine.reload_sync(application_of("in_memory", fitting, dict(engine.application.functions)))
     assert [one["name"] for one in world.read(lambda ctx: ctx.db.query("users").with_index("by_name").collect())] == [
         5,
         6,
@@ -367,7 +368,7 @@ def test_a_new_table_in_the_middle_of_a_group_does_not_disturb_the_others(world:
 
 
 def test_a_query_built_on_a_table_that_is_not_there_is_checked_all_the_same(world: Playground) -> None:
-    def ask(ctx: MutationCtx) -> list[Any]:
+    def ask(ctx: QueryCtx) -> list[Any]:
         query = ctx.db.query("nowhere")
         page = ctx.db.query("nowhere").paginate({"numItems": 5, "cursor": None})
         by_time = query.with_index("by_creation_time", field("_creationTime") > 5).collect()

@@ -36,7 +36,7 @@ STOP = threading.Event()
 
 
 @pytest.fixture(autouse=True)
-def _stop_at_the_end() -> Iterator[None]:
+def _stop_at_the_end(serve: Serve) -> Iterator[None]:  # before what is served is closed
     STOP.clear()
     yield
     STOP.set()

@@ -153,7 +153,7 @@ def test_inner_calls_are_made_by_the_same_caller(serve: Serve) -> None:
     @query
     def who(ctx: QueryCtx) -> str | None:
         identity = ctx.auth.get_user_identity()
-        return identity and identity.subject
+        return identity.subject if identity else None
 
     @mutation
     def outer(ctx: MutationCtx) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from camber import ActionCtx, MutationCtx, QueryCtx, define_table, query, v
 from camber.errors import FunctionTimeoutError
-from camber.values import size_of
+from camber.values import normalize, size_of
 from tests.functions.conftest import Serve
 from tests.functions.deployments import call, in_background, message, somebody, together
 
@@ -63,7 +63,7 @@ def test_small_text_can_stand_for_large_arguments(serve: Serve) -> None:
 def test_arguments_of_16_mib_pass_and_more_are_refused(serve: Serve) -> None:
     backend = serve(SIZES, NOTES)
     part = "x" * (MIB // 2)
-    rest = 16 * MIB - size_of({"given": [part] * 31 + [""]})
+    rest = 16 * MIB - size_of(normalize({"given": [part] * 31 + [""]}))
 
     assert call(backend, "it:do", {"given": [part] * 31 + ["x" * rest]}, kind="mutation").ok
     refused = call(backend, "it:do", {"given": [part] * 31 + ["x" * (rest + 1)]}, kind="mutation")
@@ -95,7 +95,7 @@ STOP = threading.Event()
 
 
 @pytest.fixture(autouse=True)
-def _stop_at_the_end() -> Iterator[None]:
+def _stop_at_the_end(serve: Serve) -> Iterator[None]:  # before what is served is closed
     STOP.clear()
     yield
     STOP.set()
@@ -202,7 +202,7 @@ def test_those_who_share_a_run_that_looked_at_its_caller_each_get_their_own(serv
         identity = ctx.auth.get_user_identity()
         if identity and identity.subject == "ann":
             loop()
-        return identity and identity.subject
+        return identity.subject if identity else None
 
     backend = serve({**LONG, "it:ask": query(ask)}, NOTES, query_threads=1, **QUICK)
     blocker = in_background(lambda: call(backend, "it:ask", by=somebody("ann")))

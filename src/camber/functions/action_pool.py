@@ -166,16 +166,20 @@ class _Worker:
                 self._pool.ended(job, error)
                 _end_tasks(runner)
         except Abandoned:
-            return  # its loop is left as it is: closing it would wait for what does not end
-        self._end(runner)
+            _end_tasks(runner)
+        finally:
+            self._end(runner)
 
     def _end(self, runner: asyncio.Runner) -> None:
         self._pool.gone(self)
         # A cancellation on its way from `close` shall meet this, not what the runner does at its end.
         with suppress(asyncio.CancelledError):
             runner.run(asyncio.sleep(0))
-        self._loop = None
-        runner.close()
+        loop, self._loop = runner.get_loop(), None
+        if asyncio.all_tasks(loop):
+            loop.close()  # the runner would wait for tasks that do not end
+        else:
+            runner.close()
 
 
 def _end_tasks(runner: asyncio.Runner) -> None:

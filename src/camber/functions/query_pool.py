@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from camber.database import Abandoned, Database, Transaction, timed_out
@@ -79,7 +80,9 @@ class QueryPool:
     def submit(self, job: QueryJob) -> None:
         """Have it run; it is finished in every case."""
         self._waiting.append(job)
-        if self._awake == 0:
+        if self._closed:
+            self._refuse_waiting()
+        elif self._awake == 0:
             self._wake_one()
 
     def close(self) -> None:
@@ -90,8 +93,12 @@ class QueryPool:
         for worker in list(self._workers):
             while worker in self._workers:  # until it has ended, or is given up
                 worker.join(timeout=0.1)
-        while self._waiting:
-            self._waiting.popleft().finish(None, StorageError("The server is shutting down."))
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        with suppress(IndexError):  # several threads may be at it
+            while True:
+                self._waiting.popleft().finish(None, StorageError("The server is shutting down."))
         self._finished()
 
     def _wake_one(self) -> None:
