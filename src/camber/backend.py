@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from camber.clock import Clock, Entropy, SystemClock, SystemEntropy
 from camber.database import Database, Limits, Transaction, Usage, compare_schema, forget_expired
+from camber.database.held_snapshots import MAX_HELD
 from camber.errors import CommitUnknownError, FunctionError
 from camber.functions import (
     Application,
@@ -42,6 +43,7 @@ __all__ = ["Backend", "CallKind", "Outcome", "Timestamp", "changes_of_serving"]
 MAX_ABANDONED_THREADS = 3
 HOUSEKEEPING_SECONDS = 30.0
 SQL_SECONDS = 10.0
+SPARE_READERS = 8
 
 _log = logging.getLogger("camber.backend")
 
@@ -101,7 +103,8 @@ class Backend:
 
         Raises DataFolderError, DataFolderInUseError, SchemaMismatchError; nothing is changed then.
         """
-        storage = open_storage(data, create=create)
+        readers = settings.query_threads + MAX_HELD + SPARE_READERS
+        storage = open_storage(data, create=create, readers=readers)
         try:
             return cls(application, storage, data=data, settings=settings, progress=on_progress)
         except BaseException:
@@ -195,7 +198,7 @@ class Backend:
 
     async def hold_snapshot(self) -> Timestamp:
         """Keep the latest state for 30 seconds, so that several queries can be run on it; at most 16 are kept."""
-        return self._runner.held.hold()
+        return await asyncio.to_thread(self._runner.held.hold)  # it may have to wait for a commit
 
     async def sql(self, statement: str, *, limit: int) -> SqlResult:
         """Run a read-only SQL statement on the latest state. Raises StorageError."""

@@ -53,6 +53,7 @@ def test_after_three_the_process_is_replaced_under_its_ports_and_number(server: 
             assert call(server, "counters:increment", "kept").value == number + 2
 
     wait_until(server, starts=2)
+    assert "3 functions did not stop when their time was over; restarting" in server.printed
     server.wait_until_ready()
     assert (server.process.pid, server.process.poll()) == (pid, None)
     assert call(server, "counters:increment", "kept").value == 4

@@ -278,7 +278,7 @@ def test_calls_that_wait_behind_a_commit_in_doubt_are_refused_and_not_left_alone
     folder: Path, new_disk: NewDisk
 ) -> None:
     disk = new_disk()
-    with closing(opened(folder, disk)) as backend:
+    with closing(opened(folder, disk, checkpoint_pages=4000)) as backend:
         campaign = Campaign(16, Random(SEED))
         stop = threading.Event()
         threads = campaign.start([EngineClient(backend) for _ in campaign.workers], stop)

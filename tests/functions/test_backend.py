@@ -62,7 +62,6 @@ def application(functions: dict[str, RegisteredFunction[..., Any]], *tables: Tab
     [
         "",
         ":",
-        "a:",
         ":b",
         "a b:c",
         "a:b:c",

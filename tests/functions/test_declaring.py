@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
@@ -161,6 +163,22 @@ def test_a_function_without_a_context_is_refused() -> None:
 
 
 def no_parameters() -> None: ...
+
+
+def test_decorators_of_ones_own_may_stand_below(serve: Serve) -> None:
+    def loudly(handler: Callable[..., str]) -> Callable[..., str]:
+        @functools.wraps(handler)
+        def wrapper(*args: Any, **kwargs: Any) -> str:
+            return handler(*args, **kwargs).upper()
+
+        return wrapper
+
+    @query
+    @loudly
+    def greet(ctx: QueryCtx, *, first_name: str) -> str:
+        return f"hello {first_name}"
+
+    assert serve({"it:greet": greet}).run("it:greet", {"firstName": "ann"}) == "HELLO ANN"
 
 
 # Annotations and validators

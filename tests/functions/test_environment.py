@@ -100,9 +100,9 @@ def test_a_secret_is_not_shown_in_a_refusal(backend: Backend) -> None:
     assert "hunter2" not in str(refused(backend, {"name": "A", "value": "hunter2" * 2000}))
 
 
-@pytest.mark.parametrize("caller", [ANONYMOUS, somebody("ann")])
-@pytest.mark.parametrize(("path", "kind"), [(UPDATE, "mutation"), (LIST, "query"), (f"{LIST}:get", "query")])
-def test_only_the_operator_reaches_them(backend: Backend, path: str, kind: str, caller: Any) -> None:
-    told = message(call(backend, path, {"changes": []} if path == UPDATE else {}, by=caller, kind=kind))
-    assert told.startswith("Could not find public function for '_system/")
+def test_only_the_operator_reaches_them(backend: Backend) -> None:
+    for caller in (ANONYMOUS, somebody("ann")):
+        for path, kind in ((UPDATE, "mutation"), (LIST, "query"), (f"{LIST}:get", "query")):
+            told = message(call(backend, path, {"changes": []} if path == UPDATE else {}, by=caller, kind=kind))
+            assert told.startswith("Could not find public function for '_system/")
     assert call(backend, UPDATE, {"changes": []}, by=OPERATOR, kind="mutation").ok

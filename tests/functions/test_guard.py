@@ -8,14 +8,16 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from camber import ActionCtx, MutationCtx, QueryCtx
 from camber.errors import ForbiddenIOError
+from camber.testing import Backend
 from tests.functions.conftest import Serve
+from tests.functions.deployments import deployed
 
 
 def open_socket() -> None:
@@ -101,21 +103,27 @@ def _a_socket() -> Any:
         yield
 
 
+@pytest.fixture(scope="module")
+def world() -> Iterator[Backend]:
+    with deployed(WORLD) as backend:
+        yield backend
+
+
 @pytest.mark.parametrize("what", REACHES)
 @pytest.mark.parametrize(("path", "kind"), [("ask", "query"), ("do", "mutation"), ("doInside", "mutation")])
 def test_a_query_or_mutation_that_reaches_out_is_told_to_be_an_action(
-    serve: Serve, path: str, kind: str, what: str
+    world: Backend, path: str, kind: str, what: str
 ) -> None:
     with pytest.raises(ForbiddenIOError) as raised:
-        serve(WORLD).run(f"world:{path}", {"what": what})
+        world.run(f"world:{path}", {"what": what})
 
     assert str(raised.value).startswith(f"A {kind} can't {REACHES[what][1]}: ")
     assert "Do this in an action (@action, `async def`)" in str(raised.value)
 
 
 @pytest.mark.parametrize("what", ["socket", "address", "subprocess", "system"])
-def test_an_action_may(serve: Serve, what: str) -> None:
-    serve(WORLD).run("world:act", {"what": what})
+def test_an_action_may(world: Backend, what: str) -> None:
+    world.run("world:act", {"what": what})
 
 
 def test_libraries_that_use_the_network_are_stopped_too(serve: Serve) -> None:

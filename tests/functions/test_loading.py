@@ -197,6 +197,25 @@ def test_functions_that_a_module_imports_are_not_its_own(write: Write) -> None:
     assert list(load_application(folder).functions) == ["tasks:one"]
 
 
+def test_functions_made_by_a_helper_belong_to_the_module_that_names_them(write: Write) -> None:
+    helper = """
+from camber import QueryCtx, query
+
+def lister(table, name=None):
+    @query(name=name)
+    def list_all(ctx: QueryCtx) -> int:
+        return ctx.db.query(table).count()
+    return list_all
+"""
+    uses = "from .helper import lister\ncount_tasks = lister('tasks')\nsecond = lister('users', 'countUsers')\n"
+    folder = write("shop", {"helper.py": helper, "a.py": uses, "b.py": "from .a import count_tasks, second"})
+
+    application = load_application(folder)
+
+    assert sorted(application.functions) == ["a:countTasks", "a:countUsers"]
+    assert run(application, "a:countTasks") == 0
+
+
 def test_without_a_schema_file_tables_come_with_their_first_document(write: Write) -> None:
     adds = """
 from camber import MutationCtx, mutation

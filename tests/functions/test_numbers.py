@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,12 +16,15 @@ from camber import (
     MutationCtx,
     QueryCtx,
     ReturnsValidationError,
+    define_schema,
     define_table,
     query,
     v,
 )
+from camber.functions import application_of
+from camber.testing import Backend
 from tests.functions.conftest import Serve
-from tests.functions.deployments import call
+from tests.functions.deployments import call, deployed
 
 MOST = 2**53
 SEVEN = {"$integer": "BwAAAAAAAAA="}
@@ -67,9 +71,15 @@ def maybe(ctx: QueryCtx, *, n: int | str | None = None) -> list[str]:
 FUNCTIONS = {"n:whole": whole, "n:number": number, "n:big": big, "n:free": free, "n:deep": deep, "n:maybe": maybe}
 
 
-def sent(serve: Serve, name: str, n: Any) -> Any:
+@pytest.fixture(scope="module")
+def backend() -> Iterator[Backend]:
+    with deployed(FUNCTIONS) as backend:
+        yield backend
+
+
+def sent(backend: Backend, name: str, n: Any) -> Any:
     """What the function was handed for this JSON."""
-    outcome = call(serve(FUNCTIONS), f"n:{name}", {"n": n})
+    outcome = call(backend, f"n:{name}", {"n": n})
     if outcome.exception is not None:
         raise outcome.exception
     return json.loads(outcome.value or b"")[0]
@@ -95,8 +105,8 @@ def sent(serve: Serve, name: str, n: Any) -> Any:
         ("maybe", None, "NoneType None"),
     ],
 )
-def test_what_comes_in(serve: Serve, name: str, json_value: Any, handed_over: str) -> None:
-    assert sent(serve, name, json_value) == handed_over
+def test_what_comes_in(backend: Backend, name: str, json_value: Any, handed_over: str) -> None:
+    assert sent(backend, name, json_value) == handed_over
 
 
 @pytest.mark.parametrize(
@@ -116,17 +126,24 @@ def test_what_comes_in(serve: Serve, name: str, json_value: Any, handed_over: st
         ("maybe", 7.5),
     ],
 )
-def test_what_is_refused_on_its_way_in(serve: Serve, name: str, json_value: Any) -> None:
+def test_what_is_refused_on_its_way_in(backend: Backend, name: str, json_value: Any) -> None:
     with pytest.raises(ArgumentValidationError):
-        sent(serve, name, json_value)
+        sent(backend, name, json_value)
 
 
-def returning(serve: Serve, annotation: Any, value: object) -> bytes | None:
+@pytest.fixture(scope="module")
+def giving() -> Iterator[Backend]:
+    with deployed({}) as backend:
+        yield backend
+
+
+def returning(backend: Backend, annotation: Any, value: object) -> bytes | None:
     def give(ctx: QueryCtx) -> Any:
         return value
 
     give.__annotations__["return"] = annotation
-    outcome = call(serve({"n:give": query(give)}), "n:give")
+    backend.engine.reload_sync(application_of("numbers", define_schema(), {"n:give": query(give)}))
+    outcome = call(backend, "n:give")
     if outcome.exception is not None:
         raise outcome.exception
     return outcome.value
@@ -148,22 +165,22 @@ def returning(serve: Serve, annotation: Any, value: object) -> bytes | None:
         (dict[str, int], {"a": 7}, {"a": 7}),
     ],
 )
-def test_what_goes_out(serve: Serve, annotation: Any, value: object, json_value: Any) -> None:
-    assert json.loads(returning(serve, annotation, value) or b"") == json_value
+def test_what_goes_out(giving: Backend, annotation: Any, value: object, json_value: Any) -> None:
+    assert json.loads(returning(giving, annotation, value) or b"") == json_value
 
 
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [(int, 7.5), (int, MOST + 1), (int, True), (float, True), (bool, 1), (Int64, 2**63), (Int64, 7.0), (int, Int64(7))],
 )
-def test_what_is_refused_on_its_way_out(serve: Serve, annotation: Any, value: object) -> None:
+def test_what_is_refused_on_its_way_out(giving: Backend, annotation: Any, value: object) -> None:
     with pytest.raises((ReturnsValidationError, InvalidValueError)):
-        returning(serve, annotation, value)
+        returning(giving, annotation, value)
 
 
-def test_a_number_beyond_what_a_float_holds_exactly_is_refused(serve: Serve) -> None:
+def test_a_number_beyond_what_a_float_holds_exactly_is_refused(giving: Backend) -> None:
     with pytest.raises(InvalidValueError, match="2\\*\\*53|9007199254740992|Int64"):
-        returning(serve, Any, MOST + 1)
+        returning(giving, Any, MOST + 1)
 
 
 def test_documents_come_back_as_their_shape_says(serve: Serve) -> None:

@@ -3,7 +3,13 @@
 from camber.functions.application import Application, canonical_path
 from camber.functions.calls import failed, settle_future
 from camber.functions.contexts import ActionCtx, Auth, Environment, MutationCtx, QueryCtx
-from camber.functions.loading import application_of, find_project_root, load_application, reload_application
+from camber.functions.loading import (
+    application_of,
+    find_project_root,
+    load_application,
+    make_importable,
+    reload_application,
+)
 from camber.functions.outcomes import Done, Outcome
 from camber.functions.projects import application_folder
 from camber.functions.registration import (
@@ -47,6 +53,7 @@ __all__ = [
     "internal_mutation",
     "internal_query",
     "load_application",
+    "make_importable",
     "mutation",
     "query",
     "read_arguments",

@@ -13,8 +13,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -39,9 +38,7 @@ def load_application(folder: Path) -> Application:
     root = folder.resolve()
     if not root.is_dir():
         raise LoadError([f"{folder}: there is no such folder. Create an application there, or name another folder."])
-    package = _package_name(root)
-    with _importable(root, package):
-        return _load(root, package)
+    return _load(root, make_importable(root))
 
 
 def reload_application(folder: Path) -> Application:
@@ -113,18 +110,19 @@ def _load(root: Path, package: str) -> Application:
         module = _import(f"{package}.{'.'.join(relative.parts)}", file, root, problems)
         if module is None:
             continue
-        if tree := _source_tree(file):
-            warnings += habit_warnings(file, tree)
-            problems += _hidden_functions(file, tree)
+        tree = _source_tree(file)
+        warnings += habit_warnings(file, tree)
+        problems += _hidden_functions(file, tree)
         if relative.parts == ("schema",):
             schema = _schema_of(module, file, problems)
         if len(relative.parts) == 1 and relative.name in _NOT_SERVED:
             problems += [
                 f"{function.place}: functions in {file.name} are not served. Move {function.__name__} to a module of its own."
-                for function in _functions_of(module)
+                for function in _functions_of(module, tree).values()
             ]
         else:
-            _collect(module, "/".join(wire_name(part) for part in relative.parts), functions, problems)
+            module_path = "/".join(wire_name(part) for part in relative.parts)
+            _collect(_functions_of(module, tree), module_path, functions, problems)
     if not files:
         problems.append(
             f"{root}: there is no Python file in this folder. An application has a schema.py and modules with functions."
@@ -150,11 +148,11 @@ def _files(folder: Path, warnings: list[str]) -> Iterator[Path]:
                 )
 
 
-def _source_tree(file: Path) -> ast.Module | None:
+def _source_tree(file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):  # it could be imported a moment ago: somebody is writing it
-        return None
+        return ast.Module([], [])
 
 
 def _hidden_functions(file: Path, tree: ast.Module) -> list[str]:
@@ -205,20 +203,35 @@ def _schema_of(module: ModuleType, file: Path, problems: list[str]) -> Schema:
     return define_schema()
 
 
-def _functions_of(module: ModuleType) -> list[RegisteredFunction[..., Any]]:
-    """The functions that a module declares itself."""
-    return [
-        cast("RegisteredFunction[..., Any]", value)
-        for value in vars(module).values()
-        if isinstance(value, RegisteredFunction) and value.__module__ == module.__name__
-    ]
+def _functions_of(module: ModuleType, tree: ast.Module) -> dict[str, RegisteredFunction[..., Any]]:
+    """The functions that a module declares itself, by their names; also those that it has a helper make, under the variable's."""
+    assigned = {
+        node.id
+        for statement in tree.body
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    found: dict[str, RegisteredFunction[..., Any]] = {}
+    for variable, value in vars(module).items():
+        if not isinstance(value, RegisteredFunction):
+            continue
+        function = cast("RegisteredFunction[..., Any]", value)
+        is_made = variable in assigned and "<locals>" in function.handler.__qualname__
+        if is_made or function.__module__ == module.__name__:
+            found[variable] = function
+    return found
 
 
 def _collect(
-    module: ModuleType, module_path: str, functions: dict[str, RegisteredFunction[..., Any]], problems: list[str]
+    declared: Mapping[str, RegisteredFunction[..., Any]],
+    module_path: str,
+    functions: dict[str, RegisteredFunction[..., Any]],
+    problems: list[str],
 ) -> None:
-    for function in _functions_of(module):
-        path = f"{module_path}:{function.name}"
+    for variable, function in declared.items():
+        is_made = "<locals>" in function.handler.__qualname__ and not function.has_own_name
+        path = f"{module_path}:{wire_name(variable) if is_made else function.name}"
         if (other := functions.get(path)) is not None:
             if other is not function:
                 problems.append(
@@ -237,7 +250,7 @@ def _bind(path: str, function: RegisteredFunction[..., Any]) -> list[str]:
             return [
                 f"{function.place}: `{part}` in the path {path} is no name: letters, digits and _, at most 64, not a digit first."
             ]
-    function.path = path
+    function.path, function.name = path, name
     try:
         function.resolve()
     except LoadError as error:
@@ -286,9 +299,13 @@ def _folder_spec(name: str, folder: Path) -> importlib.machinery.ModuleSpec | No
     return spec
 
 
-@contextmanager
-def _importable(root: Path, package: str) -> Generator[None]:
-    """Make the application's modules importable, now and for what they import later."""
+def make_importable(folder: Path) -> str:
+    """Let the application's modules be imported under their dotted names, from now on; returns the package's name.
+
+    Raises LoadError for a folder that can't be a package.
+    """
+    root = folder.resolve()
+    package = _package_name(root)
     present = [
         finder for finder in sys.meta_path if isinstance(finder, _ApplicationFinder) and finder.package == package
     ]
@@ -300,4 +317,4 @@ def _importable(root: Path, package: str) -> Generator[None]:
     if not any(finder.root == root for finder in present):
         sys.meta_path.insert(0, _ApplicationFinder(root, package))
     importlib.invalidate_caches()
-    yield
+    return package

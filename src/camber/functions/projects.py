@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any, cast
 
 from camber.errors import ConfigurationError
 
@@ -37,10 +38,14 @@ def _app_setting(file: Path) -> str | None:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} can't be read: {error}") from None
-    app = settings.get("tool", {}).get("camber", {}).get("app")
-    if app is not None and not isinstance(app, str):
+    found: Any = settings
+    for name in ("tool", "camber", "app"):
+        if not isinstance(found, dict):
+            raise ConfigurationError(f"{file}: `[tool.camber]` is a table with settings")
+        found = cast("dict[str, Any]", found).get(name, {} if name != "app" else None)
+    if found is not None and not isinstance(found, str):
         raise ConfigurationError(f"{file}: `[tool.camber] app` is the path of a folder, as text")
-    return app
+    return found
 
 
 def _existing(folder: Path, why: str) -> Path:

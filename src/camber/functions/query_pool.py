@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -12,6 +13,8 @@ from typing import Protocol
 from camber.database import Abandoned, Database, Transaction, timed_out
 from camber.errors import DatabaseUsageError, FunctionTimeoutError, StorageError
 from camber.storage import Snapshot, Timestamp
+
+_log = logging.getLogger("camber.functions")
 
 MAX_SNAPSHOT_SECONDS = 30.0
 _SLOW_SECONDS = 0.005
@@ -157,7 +160,7 @@ class QueryPool:
             self._idle.discard(worker)
             self._sleeping -= 1
             self._awake += 1
-            if self._waiting:
+            if not self._closed or self._waiting:
                 return True
             self._awake -= 1
             self._alive -= 1
@@ -202,19 +205,19 @@ class _Worker:
         try:
             transaction = self._transaction = database.transaction(job.snapshot or self._latest())
         except Exception as error:  # noqa: BLE001  a query ends with its error, the thread goes on
-            job.finish(None, error)
+            _finish(job, None, error)
             return
         try:
             supervised(lambda: job.run(transaction), job.seconds, transaction.usage)
         except Exception as error:  # noqa: BLE001
             self.close()
-            job.finish(None, error)
+            _finish(job, None, error)
             return
         finally:
             transaction.refuse(DatabaseUsageError("This query has ended; its ctx can't be used any more."))
         # Nothing of a timestamp leaves before results are marked stale up to it.
         database.feed.wait_until_marked(transaction.timestamp)
-        job.finish(transaction, None)
+        _finish(job, transaction, None)
 
     def give_up(self) -> None:
         """On the watchdog's thread: the job's thread does not come back in time."""
@@ -223,7 +226,7 @@ class _Worker:
                 FunctionTimeoutError("This query ran out of time; its ctx can't be used any more.")
             )
         if self.job is not None:
-            self.job.finish(None, timed_out(self.job.seconds))
+            _finish(self.job, None, timed_out(self.job.seconds))
 
     def close(self) -> None:
         """Let go of the snapshot."""
@@ -240,3 +243,13 @@ class _Worker:
         if self._snapshot is None:
             self._snapshot, self._opened = self._database.storage.snapshot(), now
         return self._snapshot
+
+
+def _finish(job: QueryJob, transaction: Transaction | None, error: Exception | None) -> None:
+    """Finish a job. If telling its outcome fails, whoever waits is told that, and the thread goes on."""
+    try:
+        job.finish(transaction, error)
+    except Exception as failure:  # noqa: BLE001
+        _log.exception("whoever asked for a query could not be told its result")
+        with suppress(Exception):
+            job.finish(None, StorageError(f"The answer was lost: {failure}"))

@@ -53,6 +53,8 @@ class RegisteredFunction(Generic[P, R]):
         self.handler, self.internal, self.guards = handler, internal, guards
         self.kind: Kind = kind
         self.name = name or wire_name(handler.__name__)
+        self.has_own_name = name is not None
+        """Whether the name was given with `name=`."""
         self.path = ""
         """`module:name`, once the application is loaded."""
         self._given_args, self._given_returns = args, returns
@@ -251,8 +253,10 @@ def _resolve(
     given_returns: Mapping[str, Validator] | Validator | None,
 ) -> _Resolved:
     place = _place(handler)
-    if not handler.__code__.co_argcount:
+    parameters = list(inspect.signature(handler).parameters.values())
+    if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
         raise LoadError([f"{place}: {handler.__name__} has no first parameter for its context; write `ctx`."])
+    context, *signature = parameters
     try:
         hints = typing.get_type_hints(handler, include_extras=True)
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
@@ -261,7 +265,6 @@ def _resolve(
         hints = {}
     try:
         returns = _returns(hints, given_returns)
-        context, *signature = inspect.signature(handler).parameters.values()
         takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
         names = [parameter for parameter in signature if parameter.kind is not parameter.VAR_KEYWORD]
         args = _args(names, hints, given_args, takes_all=takes_all)
@@ -272,12 +275,12 @@ def _resolve(
     fields: Mapping[str, Validator] | None = getattr(args, "fields", None)
     if fields is not None and not takes_all:
         _check_fields(handler, names, fields, place)
-    parameters = tuple(
+    taken = tuple(
         Parameter(p.name, wire_name(p.name), _hand_over((fields or {}).get(wire_name(p.name)))) for p in names
     )
-    wires = {parameter.name: parameter.wire for parameter in parameters}
+    wires = {parameter.name: parameter.wire for parameter in taken}
     positional = tuple(p.name for p in names if p.kind is p.POSITIONAL_OR_KEYWORD)
-    return _Resolved(args, returns, parameters, wires, positional, takes_all)
+    return _Resolved(args, returns, taken, wires, positional, takes_all)
 
 
 def _hand_over(validator: Validator | None) -> Callable[[Any], Any] | None:

@@ -26,6 +26,7 @@ from camber.functions import (
     action,
     application_of,
     load_application,
+    make_importable,
     mutation,
     query,
 )
@@ -222,6 +223,14 @@ class Backend(Person):
 def load_default_application(start: Path) -> Application:
     """The application that the nearest pyproject.toml names in `[tool.camber] app`. Raises LoadError."""
     return load_application(application_folder(start))
+
+
+def make_default_importable(start: Path) -> str:
+    """Let its modules be imported; returns its package's name, or nothing where there is no application."""
+    try:
+        return make_importable(application_folder(start))
+    except (ConfigurationError, LoadError):
+        return ""  # whoever asks for the fixture is told
 
 
 def _by_path(
