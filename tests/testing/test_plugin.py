@@ -77,13 +77,13 @@ def make(project: pytest.Pytester, folder: str, pyproject: str) -> None:
 def test_the_fixture_serves_the_backend_folder(project: pytest.Pytester) -> None:
     make(project, "backend", "")
 
-    project.runpytest_inprocess("tests").assert_outcomes(passed=3)
+    project.runpytest_subprocess("tests").assert_outcomes(passed=3)
 
 
 def test_the_fixture_serves_the_application_that_pyproject_names(project: pytest.Pytester) -> None:
     make(project, "apps_of_test/shop", '[tool.camber]\napp = "apps_of_test/shop"\n')
 
-    project.runpytest_inprocess("tests").assert_outcomes(passed=3)
+    project.runpytest_subprocess("tests").assert_outcomes(passed=3)
 
 
 def test_an_application_that_does_not_load_is_an_error_with_its_problems(project: pytest.Pytester) -> None:
@@ -91,7 +91,7 @@ def test_an_application_that_does_not_load_is_an_error_with_its_problems(project
     (project.path / "backend" / "broken.py").write_text("1 / 0")
     (project.path / "tests" / "test_tasks.py").write_text("def test_it(backend): pass\n")
 
-    result = project.runpytest_inprocess("tests")
+    result = project.runpytest_subprocess("tests")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*LoadError: *backend/broken.py:1: ZeroDivisionError: division by zero"])
 
@@ -100,7 +100,7 @@ def test_without_an_application_the_error_says_where_it_looked(project: pytest.P
     project.makepyprojecttoml("")
     project.makepyfile("def test_it(backend): pass")
 
-    result = project.runpytest_inprocess()
+    result = project.runpytest_subprocess()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*No application found from*"])
 
