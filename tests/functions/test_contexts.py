@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from camber import (
 from camber.identity import Caller
 from camber.testing import Backend
 from tests.functions.conftest import Serve
-from tests.functions.deployments import OPERATOR, call, somebody
+from tests.functions.deployments import OPERATOR, call, deployed, somebody
 
 NOTES = define_table("notes", {"text": v.string()})
 
@@ -38,17 +38,6 @@ def ask(ctx: QueryCtx, *, what: str) -> Any:
 
 
 BODIES: dict[str, Callable[[Any], Any]] = {}
-
-
-@pytest.fixture
-def body() -> Any:
-    """Lets a test say in place what `notes:do` and `notes:ask` do."""
-
-    def say(name: str = "it") -> Callable[[Callable[[Any], Any]], None]:
-        return lambda function: BODIES.update({name: function})
-
-    yield say
-    BODIES.clear()
 
 
 @pytest.fixture
@@ -222,6 +211,12 @@ def test_a_query_runs_again_when_a_variable_that_it_reads_changes(backend: Backe
 # The log
 
 
+@pytest.fixture(scope="module")
+def logging() -> Iterator[Backend]:
+    with deployed({"notes:do": do}) as backend:
+        yield backend
+
+
 def lines(backend: Backend, body: Callable[[Any], Any]) -> list[str]:
     done(backend, body)
     return backend.log_lines
@@ -268,8 +263,8 @@ def test_each_level_is_a_line_in_the_order_of_the_calls(backend: Backend) -> Non
         ("\ud800", "'?'"),
     ],
 )
-def test_values_are_shown_as_javascript_shows_them(backend: Backend, value: object, shown: str) -> None:
-    assert lines(backend, lambda ctx: ctx.log(value)) == [f"[LOG] {shown}"]
+def test_values_are_shown_as_javascript_shows_them(logging: Backend, value: object, shown: str) -> None:
+    assert lines(logging, lambda ctx: ctx.log(value)) == [f"[LOG] {shown}"]
 
 
 def test_a_run_logs_256_lines_and_no_more(backend: Backend) -> None:

@@ -6,14 +6,16 @@ import io
 import json
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from camber import ActionCtx, ConvexError, Int64, MutationCtx, QueryCtx, define_table, query, v
 from camber.errors import InvalidValueError
+from camber.testing import Backend
 from tests.functions.conftest import Serve
-from tests.functions.deployments import OPERATOR, call, message, somebody
+from tests.functions.deployments import OPERATOR, call, deployed, message, somebody
 
 BOOKS = define_table("books", {"title": v.string()}).index("by_title", ["title"], unique=True)
 
@@ -86,12 +88,26 @@ EACH = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module")
+def development() -> Iterator[Backend]:
+    """For calls that leave nothing behind."""
+    with deployed(FUNCTIONS, BOOKS) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def production() -> Iterator[Backend]:
+    """The same, where clients are told nothing of errors."""
+    with deployed(FUNCTIONS, BOOKS, dev=False) as backend:
+        yield backend
+
+
 # In development
 
 
 @EACH
-def test_in_development_the_message_says_what_happened_and_where(serve: Serve, path: str, kind: str) -> None:
-    outcome = call(serve(FUNCTIONS, BOOKS), path, {"how": "value error"}, kind=kind, request_id="0123456789abcdef")
+def test_in_development_the_message_says_what_happened_and_where(development: Backend, path: str, kind: str) -> None:
+    outcome = call(development, path, {"how": "value error"}, kind=kind, request_id="0123456789abcdef")
 
     assert outcome.error is not None
     head, first, *places = outcome.error.split("\n")
@@ -114,17 +130,17 @@ def test_in_development_the_message_says_what_happened_and_where(serve: Serve, p
     ],
 )
 def test_a_convex_error_brings_its_data(
-    serve: Serve, path: str, kind: str, how: str, shown: str, data: bytes | None
+    development: Backend, path: str, kind: str, how: str, shown: str, data: bytes | None
 ) -> None:
-    outcome = call(serve(FUNCTIONS, BOOKS), path, {"how": how}, kind=kind)
+    outcome = call(development, path, {"how": how}, kind=kind)
 
     assert message(outcome).split("\n")[0] == shown
     assert outcome.error_data == (data or shown.removeprefix("Uncaught ConvexError: ").encode())
 
 
 @EACH
-def test_data_that_is_no_value_is_told_to_the_author(serve: Serve, path: str, kind: str) -> None:
-    outcome = call(serve(FUNCTIONS, BOOKS), path, {"how": "no value"}, kind=kind)
+def test_data_that_is_no_value_is_told_to_the_author(development: Backend, path: str, kind: str) -> None:
+    outcome = call(development, path, {"how": "no value"}, kind=kind)
 
     told = message(outcome)
     assert told.startswith("Uncaught Error: The data of a ConvexError is no Convex value: ")
@@ -136,18 +152,18 @@ def test_data_that_is_no_value_is_told_to_the_author(serve: Serve, path: str, ki
 
 @EACH
 @pytest.mark.parametrize("how", ["unprintable", "half a pair", "exit", "interrupt"])
-def test_strange_errors_are_answered_and_the_next_call_too(serve: Serve, path: str, kind: str, how: str) -> None:
-    backend = serve(FUNCTIONS, BOOKS)
-
+def test_strange_errors_are_answered_and_the_next_call_too(
+    development: Backend, path: str, kind: str, how: str
+) -> None:
     for _ in range(3):
-        assert not call(backend, path, {"how": how}, kind=kind).ok
-    assert message(call(backend, path, {"how": "text"}, kind=kind)).startswith("Uncaught ConvexError: not today")
-    assert backend.run("books:count") == 0
+        assert not call(development, path, {"how": how}, kind=kind).ok
+    assert message(call(development, path, {"how": "text"}, kind=kind)).startswith("Uncaught ConvexError: not today")
+    assert development.run("books:count") == 0
 
 
 @EACH
-def test_bad_arguments_are_told_without_a_place(serve: Serve, path: str, kind: str) -> None:
-    told = message(call(serve(FUNCTIONS, BOOKS), path, {"hwo": "text"}, kind=kind))
+def test_bad_arguments_are_told_without_a_place(development: Backend, path: str, kind: str) -> None:
+    told = message(call(development, path, {"hwo": "text"}, kind=kind))
 
     assert told == (
         "ArgumentValidationError: Object is missing the required field `how`. Consider wrapping the field validator in "
@@ -155,26 +171,23 @@ def test_bad_arguments_are_told_without_a_place(serve: Serve, path: str, kind: s
     )
 
 
-def test_a_result_that_does_not_fit_is_told(serve: Serve) -> None:
-    outcome = call(serve(FUNCTIONS, BOOKS), "books:badlyReturned", {"password": "x"})
+def test_a_result_that_does_not_fit_is_told(development: Backend) -> None:
+    outcome = call(development, "books:badlyReturned", {"password": "x"})
 
     assert message(outcome).startswith('ReturnsValidationError: Value does not match validator.\n\nValue: "x"')
 
 
-def test_a_call_has_a_request_id_of_its_own_where_none_came_along(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, BOOKS)
-    errors = [call(backend, "books:nope").error or "" for _ in range(2)]
+def test_a_call_has_a_request_id_of_its_own_where_none_came_along(development: Backend) -> None:
+    errors = [call(development, "books:nope").error or "" for _ in range(2)]
 
     assert all(re.match(r"\[Request ID: [0-9a-f]{16}\] Server Error\n", error) for error in errors)
     assert errors[0] != errors[1]
 
 
-def test_a_failed_mutation_leaves_nothing(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, BOOKS)
-
+def test_a_failed_mutation_leaves_nothing(development: Backend) -> None:
     for how in FAILURES:
-        call(backend, "books:do", {"how": how}, kind="mutation")
-    assert backend.run("books:count") == 0
+        call(development, "books:do", {"how": how}, kind="mutation")
+    assert development.run("books:count") == 0
 
 
 # In production
@@ -182,8 +195,8 @@ def test_a_failed_mutation_leaves_nothing(serve: Serve) -> None:
 
 @EACH
 @pytest.mark.parametrize("how", ["value error", "no value", "exit"])
-def test_in_production_only_the_request_id_is_told(serve: Serve, path: str, kind: str, how: str) -> None:
-    outcome = call(serve(FUNCTIONS, BOOKS, dev=False), path, {"how": how}, kind=kind, request_id="00" * 8)
+def test_in_production_only_the_request_id_is_told(production: Backend, path: str, kind: str, how: str) -> None:
+    outcome = call(production, path, {"how": how}, kind=kind, request_id="00" * 8)
 
     assert outcome.error == "[Request ID: 0000000000000000] Server Error"
     assert outcome.error_data is None
@@ -191,16 +204,16 @@ def test_in_production_only_the_request_id_is_told(serve: Serve, path: str, kind
 
 
 @EACH
-def test_in_production_a_convex_error_still_brings_its_data(serve: Serve, path: str, kind: str) -> None:
-    outcome = call(serve(FUNCTIONS, BOOKS, dev=False), path, {"how": "text"}, kind=kind, request_id="00" * 8)
+def test_in_production_a_convex_error_still_brings_its_data(production: Backend, path: str, kind: str) -> None:
+    outcome = call(production, path, {"how": "text"}, kind=kind, request_id="00" * 8)
 
     assert outcome.error == "[Request ID: 0000000000000000] Server Error"
     assert outcome.error_data == b'"not today"'
 
 
 @pytest.mark.parametrize("path", ["books:nope", "books:ask"])
-def test_in_production_bad_calls_are_told_no_more_than_that(serve: Serve, path: str) -> None:
-    outcome = call(serve(FUNCTIONS, BOOKS, dev=False), path)
+def test_in_production_bad_calls_are_told_no_more_than_that(production: Backend, path: str) -> None:
+    outcome = call(production, path)
 
     assert re.fullmatch(r"\[Request ID: [0-9a-f]{16}\] Server Error", outcome.error or "")
 

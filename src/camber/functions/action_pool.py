@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 
 from camber.database import Abandoned, Usage, Watchdog, timed_out
 from camber.errors import FunctionError, FunctionTimeoutError, RequestError, StorageError
+
+_log = logging.getLogger("camber.functions")
 
 _IDLE_SECONDS = 30.0
 
@@ -32,7 +35,7 @@ class ActionJob(Protocol):
         ...
 
     def finish(self, error: Exception | None) -> None:
-        """It is over, with its outcome or with this error of the engine. Called once."""
+        """It is over, with its outcome or with this error of the engine."""
         ...
 
 
@@ -111,7 +114,12 @@ class ActionPool:
         """The action is over; `raised` is what got through it."""
         with self._lock:
             self._running -= 1
-        job.finish(self._error_of(job, raised))
+        try:
+            job.finish(self._error_of(job, raised))
+        except Exception as failure:  # noqa: BLE001
+            _log.exception("whoever asked for an action could not be told its result")
+            with suppress(Exception):
+                job.finish(StorageError(f"The answer was lost: {failure}"))
         self._finished()
 
     def _error_of(self, job: ActionJob, raised: BaseException | None) -> Exception | None:

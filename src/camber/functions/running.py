@@ -139,7 +139,7 @@ def too_large(what: str, size: int, limit: int) -> FunctionError:
 
 def ended_the_run(path: str, error: BaseException) -> FunctionError:
     """The error of a function that raised what would end a thread."""
-    return FunctionError(f"{path} raised {type(error).__name__}: {error}")
+    return FunctionError(f"{path} raised {type(error).__name__}: {error}").with_traceback(error.__traceback__)
 
 
 def find_called(functions: Functions, function: Any, kind: str) -> RegisteredFunction[..., Any]:
