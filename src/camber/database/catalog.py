@@ -100,9 +100,7 @@ class TableInfo:
 class Catalog:
     """All tables by name and by number; also the table names that validators of ids ask for."""
 
-    def __init__(self, tables: Iterable[TableInfo], *, version: int = 0, strict: bool = False) -> None:
-        self.version = version
-        self.strict = strict
+    def __init__(self, tables: Iterable[TableInfo]) -> None:
         self.by_number = {table.number: table for table in tables}
         self.by_name = {table.name: table for table in self.by_number.values()}
         self.index_numbers = {number: table.index_numbers for number, table in self.by_number.items()}
@@ -124,7 +122,7 @@ class Catalog:
     def with_tables(self, tables: Iterable[TableInfo]) -> Catalog:
         """A later catalog with these tables added or put in the place of those with the same number."""
         changed = {table.number: table for table in tables}
-        return Catalog({**self.by_number, **changed}.values(), version=self.version + 1, strict=self.strict)
+        return Catalog({**self.by_number, **changed}.values())
 
     def next_table_number(self) -> int:
         """The lowest number above all that user tables have."""

@@ -127,9 +127,8 @@ class Committer:
         stuck = abandoned.running
         if stuck is not None:
             others = [member for member in abandoned.members if member is not stuck]
-            self.waiting.extendleft(reversed(others))
-            self._count_attempts_again(stuck)
-            stuck.mutation.settle(None, timed_out(stuck.mutation.seconds))
+            self.again(others, tuple(stuck.attempts))
+            _settle(stuck.mutation, None, timed_out(stuck.mutation.seconds))
         self._writer = _Writer(self)
         self.on_settled()
         self.on_abandoned()
@@ -139,10 +138,6 @@ class Committer:
         self.waiting.extendleft(reversed(members))
         if attempts:
             self.waiting.appendleft(_Member(_Recount(attempts)))
-
-    def _count_attempts_again(self, member: _Member) -> None:
-        if member.attempts:
-            self.waiting.appendleft(_Member(_Recount(tuple(member.attempts))))
 
     def forget_old_commits(self) -> None:
         """Now and then drop the part of the commit log that nobody needs."""
@@ -165,7 +160,7 @@ class Committer:
     def _refuse_waiting(self, error: StorageError) -> None:
         refused = False
         while self.waiting:
-            self.waiting.popleft().mutation.settle(None, error)
+            _settle(self.waiting.popleft().mutation, None, error)
             refused = True
         if refused:
             self.on_settled()
