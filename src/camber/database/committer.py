@@ -124,6 +124,7 @@ class Committer:
 
     def replace_writer(self, abandoned: _Writer) -> None:
         """Go on with a new thread; the abandoned one has no effect any more."""
+        self.on_abandoned()  # first: whoever is told that it timed out finds a server that knows of it
         stuck = abandoned.running
         if stuck is not None:
             others = [member for member in abandoned.members if member is not stuck]
@@ -131,7 +132,6 @@ class Committer:
             _settle(stuck.mutation, None, timed_out(stuck.mutation.seconds))
         self._writer = _Writer(self)
         self.on_settled()
-        self.on_abandoned()
 
     def again(self, members: Sequence[_Member], attempts: Sequence[Attempt]) -> None:
         """Have these run once more, before the others, after counting attempts that must not be lost."""

@@ -137,9 +137,9 @@ class ActionPool:
     def _abandoned(self, worker: _Worker) -> None:
         """On the watchdog's thread: the action's thread does not come back."""
         self.gone(worker)
+        self._on_abandoned()  # first: whoever is told that it timed out finds a server that knows of it
         if worker.job is not None:
             self.ended(worker.job, timed_out(worker.job.seconds))
-        self._on_abandoned()
 
 
 class _Worker:

@@ -180,9 +180,9 @@ class QueryPool:
             self._alive -= 1
             self._awake -= 1
             self._workers.discard(worker.thread)
+        self._on_abandoned()  # first: whoever is told that it timed out finds a server that knows of it
         worker.give_up()
         self._finished()
-        self._on_abandoned()
         if self._waiting:
             self._wake_one()
 
