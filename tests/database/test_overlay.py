@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from camber import MutationCtx, define_table, field, v
 from camber.database.overlay import Overlay, StoredDocument, id_key
+from camber.database.ranges import WHOLE_INDEX, KeyRange
 from camber.storage import BY_ID
 from tests.database.playground import ids_of, playground
 
@@ -65,7 +66,7 @@ def play(overlay: Overlay, model: Model, steps: Sequence[tuple[str, Any]]) -> No
                     marks.pop()
             case _:
                 # An index is sorted at its first reading and kept sorted from then on.
-                overlay.entries(1, 1, b"", None)
+                overlay.entries(1, 1, WHOLE_INDEX)
 
 
 @given(st.lists(documents, unique_by=lambda one: one.id), steps, st.sampled_from(KEYS), st.sampled_from([*KEYS, None]))
@@ -84,7 +85,7 @@ def test_an_overlay_is_the_difference_to_the_state_below(
     } == model
     for position in (0, 1, BY_ID):
         of_written = {id: one for id, one in model.items() if id in written}
-        assert overlay.entries(1, position, lower, upper) == found_in(of_written, position, lower, upper)
+        assert overlay.entries(1, position, KeyRange(lower, upper)) == found_in(of_written, position, lower, upper)
 
 
 @given(st.lists(documents, unique_by=lambda one: one.id), steps)
@@ -122,6 +123,25 @@ def test_nothing_is_left_of_what_was_taken_back() -> None:
     assert overlay.of_table(1) is None
     assert not overlay.wrote_since(mark)
     assert overlay.row_writes() == []
+
+
+def test_a_unique_key_belongs_to_who_wrote_it_last_and_goes_back_with_a_rollback() -> None:
+    overlay = Overlay()
+    ada = StoredDocument(1, "ada", 0.0, "{}", (b"\x01",), (b"key",))
+    bob = StoredDocument(1, "bob", 0.0, "{}", (b"\x02",), (b"key",))
+    without = ada._replace(unique_keys=(None,))
+
+    overlay.put(1, "ada", None, ada)
+    assert (overlay.taken(bob), overlay.taken(ada)) == ((0, "ada"), None)
+
+    mark = overlay.mark()
+    overlay.put(1, "ada", ada, without)
+    assert overlay.taken(bob) is None
+    overlay.put(1, "bob", None, bob)
+    assert (overlay.taken(bob), overlay.taken(ada)) == (None, (0, "bob"))
+
+    overlay.rollback(mark)
+    assert (overlay.taken(bob), overlay.taken(ada)) == ((0, "ada"), None)
 
 
 # Through the front door: what a mutation has written lies between what is stored

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from camber import MISSING, QueryBuildError, QueryCtx, define_table, field, v
 from camber.database.catalog import TableInfo
 from camber.database.expressions import Comparison
-from camber.database.ranges import Bound, is_prefix_range, range_of
-from camber.values import compare, decode_id, field_of, new_id
+from camber.database.ranges import Bound, equal_range, range_of
+from camber.values import compare, decode_id, field_of, key_of, new_id
 from tests.database.playground import Playground, playground
 from tests.values.strategies import any_floats, any_texts, any_values
 
@@ -219,7 +219,7 @@ def test_a_range_holds_exactly_the_documents_for_which_its_comparisons_hold(
                 document[bound.field] = bound.value
         elif bound.field == "_creationTime" and data.draw(st.booleans()):
             creation_time = bound.value  # pyright: ignore[reportAssignmentType]
-    lower, upper = range_of("things", 10_001, "by_a_b", TABLE.indexes["by_a_b"].fields, bounds)
+    lower, upper, _ = range_of("things", 10_001, "by_a_b", TABLE.indexes["by_a_b"].fields, bounds)
     internal = decode_id(new_id(10_001, 0.0, random_bytes))[1]
     key = TABLE.keys_of(document, creation_time, internal, 1_000_000)[0][1]
 
@@ -237,7 +237,7 @@ def test_a_bound_on_the_id_holds_exactly_the_ids_it_compares_with(
     # Bounds close to the id are the hard ones.
     for bound in (value, id, id[:-1], id + "0", id[:-1] + "z"):
         bounds = [Bound("_creationTime", "==", 5.0), Bound("_id", operator, bound)]
-        lower, upper = range_of("things", 10_001, "by_creation_time", ("_creationTime",), bounds)
+        lower, upper, _ = range_of("things", 10_001, "by_creation_time", ("_creationTime",), bounds)
 
         assert (key >= lower and (upper is None or key < upper)) == holds(bounds[1], {"_id": id})
 
@@ -246,4 +246,7 @@ def test_a_bound_on_the_id_holds_exactly_the_ids_it_compares_with(
 def test_equalities_on_the_first_fields_are_a_prefix(values: list[Any]) -> None:
     bounds = [Bound(name, "==", value) for name, value in zip("ab", values, strict=False)]
 
-    assert is_prefix_range(*range_of("things", 10_001, "by_a_b", TABLE.indexes["by_a_b"].fields, bounds))
+    found = range_of("things", 10_001, "by_a_b", TABLE.indexes["by_a_b"].fields, bounds)
+
+    assert found == equal_range(values)
+    assert found.lower == found.prefix == b"".join(map(key_of, values))

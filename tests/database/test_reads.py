@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camber import MISSING, MutationCtx, define_table, field, v
+from camber import MISSING, Int64, MutationCtx, define_table, field, v
 from camber.database import DatabaseReader, Read, RunState
 from camber.database.catalog import TableInfo
 from camber.database.ranges import after_prefix, equal_range
@@ -70,6 +70,30 @@ def test_a_commit_inside_a_range_that_was_read_makes_it_stale_and_one_outside_do
 
     world.insert("backers", gold("ada"))
     assert reader.is_stale
+
+
+@pytest.mark.parametrize("edge", [255, 65_535])
+def test_a_range_between_two_round_numbers_is_no_prefix(world: Playground, edge: int) -> None:
+    """The keys behind 255 and 511 differ in their next-to-last byte only: as prefixes they would end inside a number."""
+    between = [field("tier") > Int64(edge), field("tier") <= Int64(2 * edge + 1)]
+    reader = Reader(world, lambda db: db.query("backers").with_index("by_tier_username", *between).collect())
+
+    world.insert("backers", {"tier": Int64(edge)})
+    assert not reader.is_stale
+    world.insert("backers", {"tier": Int64(edge + 1)})
+    assert reader.is_stale
+
+
+def test_many_different_ranges_of_one_value_are_all_found(world: Playground) -> None:
+    world.insert("backers", *(gold(f"user{number:02d}") for number in range(40)))
+
+    def first(count: int) -> Callable[[DatabaseReader], object]:
+        return lambda db: db.query("backers").with_index("by_tier_username", tier="gold").take(count)
+
+    readers = [Reader(world, first(count)) for count in range(1, 40)]
+    world.insert("backers", gold("user19a"))
+
+    assert [reader.is_stale for reader in readers] == [count > 20 for count in range(1, 40)]
 
 
 def test_a_run_is_told_once(world: Playground) -> None:
@@ -289,7 +313,9 @@ def some_reads(draw: st.DrawFn) -> Read:
             lower, upper = sorted((key[: draw(st.sampled_from(ends))], draw(some_keys())))
             return Read(10_001, 1, lower, draw(st.sampled_from([upper, None])))
         case _:
-            return Read(10_001, 1, key[: draw(st.sampled_from(ends))], after_prefix(key))
+            prefix = key[: draw(st.sampled_from(ends))]
+            lower, upper = draw(st.sampled_from([(prefix, key + b"\0"), (key, after_prefix(prefix)), (key, key)]))
+            return Read(10_001, 1, lower, upper, prefix)
 
 
 @given(st.lists(some_reads(), max_size=8), st.lists(some_keys(), max_size=3), st.data())
@@ -309,7 +335,8 @@ def test_the_index_of_readers_finds_exactly_those_that_comparing_finds(
 
 def test_an_index_of_readers_that_all_left_keeps_nothing() -> None:
     index: ReadIndex[int] = ReadIndex()
-    reads = [Read(1, 1, b"\x02", b"\x03"), Read(1, 1, b"\x02", b"\x09"), Read(2, BY_ID, b"", None)]
+    spans = [Read(1, 2, b"\x02", bytes([2, number]), b"\x02") for number in range(40)]
+    reads = [Read(1, 1, b"\x02", b"\x03"), Read(1, 1, b"\x02", b"\x09"), Read(2, BY_ID, b"", None), *spans]
     index.add(1, reads)
     index.remove(1, reads)
 

@@ -5,8 +5,9 @@ The catalog is a value: a schema change makes a new one. System tables have fixe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from camber.errors import DatabaseUsageError, InvalidValueError, QueryBuildError, SchemaDefinitionError
@@ -56,8 +57,8 @@ class TableInfo:
         # Fields are often part of several indexes, and making a part costs more than putting parts together.
         names = list(dict.fromkeys(field for index in definition.indexes for field in index.fields))
         self._parts = parts_reader(names)
-        self._places = [[names.index(field) for field in index.fields] for index in definition.indexes]
-        self._unique_positions = [index.position for index in self.unique_indexes]
+        self._of_index = [_picker([names.index(field) for field in index.fields]) for index in definition.indexes]
+        self._of_unique = [(index.position, self._of_index[index.position - 1]) for index in self.unique_indexes]
         hands_over_as_is = definition.validator.hands_over_as_is
         self.hand_over: Callable[[Any], Any] | None = None if hands_over_as_is else definition.hand_over
 
@@ -70,14 +71,11 @@ class TableInfo:
         """
         parts = self._parts(fields)
         tail = float_key(creation_time) + internal_id
-        keys = [tail, *[b"".join([parts[place] for place in places]) + tail for places in self._places]]
+        keys = [tail, *[b"".join(pick(parts)) + tail for pick in self._of_index]]
         if max(map(len, keys)) > max_key:
             raise self._key_too_long(keys, fields, max_key)
         whole = -len(tail)
-        unique_keys = [
-            None if any(parts[place] == _MISSING_PART for place in self._places[at - 1]) else keys[at][:whole]
-            for at in self._unique_positions
-        ]
+        unique_keys = [None if _MISSING_PART in pick(parts) else keys[at][:whole] for at, pick in self._of_unique]
         return tuple(keys), tuple(unique_keys)
 
     def index(self, name: str) -> IndexInfo:
@@ -141,6 +139,11 @@ def absent_table(name: str) -> TableInfo:
 
 
 _MISSING_PART = key_of(MISSING)
+
+
+def _picker(places: Sequence[int]) -> Callable[[list[bytes]], Sequence[bytes]]:
+    """A function that takes the items at these places out of a list."""
+    return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
 
 
 _COLUMN_KINDS: dict[str, ColumnKind] = {

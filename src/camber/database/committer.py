@@ -291,7 +291,7 @@ class _Writer:
         """Run waiting mutations until the group is full; returns the name of a table that has to be created first."""
         committer = self._committer
         catalog = committer.catalog()
-        kept: dict[LookUp, list[Row]] = {}
+        kept: dict[LookUp, Sequence[Row]] = {}
         self._handler_seconds = 0.0
         while committer.waiting and len(self.members) < MAX_MEMBERS:
             if self.members and (
@@ -308,7 +308,7 @@ class _Writer:
         return None
 
     def _run_member(
-        self, member: _Member, group: WriteGroup, overlay: Overlay, catalog: Catalog, kept: dict[LookUp, list[Row]]
+        self, member: _Member, group: WriteGroup, overlay: Overlay, catalog: Catalog, kept: dict[LookUp, Sequence[Row]]
     ) -> None:
         committer = self._committer
         assert self._slot is not None

@@ -113,8 +113,7 @@ class Query(Generic[D]):
         """One document after another; what is not reached is not read."""
         table = self._table
         index = self._index or table.by_creation_time
-        lower, upper = self._keys
-        for _, document in self._state.transaction.scan(table, index, lower, upper, descending=bool(self._descending)):
+        for _, document in self._state.transaction.scan(table, index, self._keys, descending=bool(self._descending)):
             if self._passes(document):
                 yield _handed_over(table, document)
 
@@ -152,15 +151,14 @@ class Query(Generic[D]):
             raise QueryBuildError(
                 "count() counts an index range; a query with filter() has to read its documents: len(query.collect())"
             )
-        return self._state.transaction.count(table, self._index or table.by_creation_time, *self._keys)
+        return self._state.transaction.count(table, self._index or table.by_creation_time, self._keys)
 
     def _read(self, limit: int | None) -> list[D]:
         table = self._table
         index = self._index or table.by_creation_time
-        lower, upper = self._keys
         keep = self._passes if self._filters else None
         found = self._state.transaction.read(
-            table, index, lower, upper, descending=bool(self._descending), limit=limit, keep=keep
+            table, index, self._keys, descending=bool(self._descending), limit=limit, keep=keep
         )
         if table.hand_over is not None:
             return [_handed_over(table, document) for document in found]

@@ -10,6 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from camber.database.ranges import KeyRange
 from camber.database.reads import IndexName, Touched
 from camber.storage import BY_ID, RowWrite
 
@@ -44,6 +45,8 @@ class Overlay:
         self._journal: list[_Change] = []
         self._hidden: dict[int, int] = {}
         self._sorted: dict[int, dict[int, list[tuple[bytes, str]]]] = {}
+        self._holders: dict[int, list[dict[bytes, str]]] = {}
+        """By table, for each unique index in order: who has which unique key."""
 
     # Reading
 
@@ -55,7 +58,16 @@ class Overlay:
         """How many stored rows of this table are overlaid: a scan of the snapshot meets at most so many that don't count."""
         return self._hidden.get(table, 0)
 
-    def entries(self, table: int, position: int, lower: bytes, upper: bytes | None) -> list[tuple[bytes, str]]:
+    def taken(self, document: StoredDocument) -> tuple[int, str] | None:
+        """The place of a unique key of the document that another written one has, and that one's id."""
+        holders = self._holders.get(document.table)
+        if holders is not None:
+            for place, (of_index, key) in enumerate(zip(holders, document.unique_keys, strict=True)):
+                if key is not None and (holder := of_index.get(key, document.id)) != document.id:
+                    return place, holder
+        return None
+
+    def entries(self, table: int, position: int, keys: KeyRange) -> list[tuple[bytes, str]]:
         """Keys and ids of the written documents in this range, ascending.
 
         `position` says where the index's key stands in `StoredDocument.keys`; BY_ID is by id. An index is sorted when it is first read.
@@ -67,8 +79,8 @@ class Overlay:
             listed = of_table[position] = sorted(
                 (_key(document, position), document.id) for document in documents if document
             )
-        start = bisect_left(listed, (lower,))
-        return listed[start:] if upper is None else listed[start : bisect_left(listed, (upper,))]
+        start = bisect_left(listed, (keys.lower,))
+        return listed[start:] if keys.upper is None else listed[start : bisect_left(listed, (keys.upper,))]
 
     # Writing
 
@@ -110,11 +122,25 @@ class Overlay:
             del self._tables[change.table]
 
     def _resort(self, table: int, old: StoredDocument | None, new: StoredDocument | None) -> None:
+        self._hand_over_keys(table, old, new)
         for position, listed in self._sorted.get(table, {}).items():
             if old is not None:
                 del listed[bisect_left(listed, (_key(old, position), old.id))]
             if new is not None:
                 insort(listed, (_key(new, position), new.id))
+
+    def _hand_over_keys(self, table: int, old: StoredDocument | None, new: StoredDocument | None) -> None:
+        if old is not None and old.unique_keys:
+            for of_index, key in zip(self._holders[table], old.unique_keys, strict=True):
+                if key is not None and of_index.get(key) == old.id:
+                    del of_index[key]
+        if new is not None and new.unique_keys:
+            holders = self._holders.get(table)
+            if holders is None:
+                holders = self._holders[table] = [{} for _ in new.unique_keys]
+            for of_index, key in zip(holders, new.unique_keys, strict=True):
+                if key is not None:
+                    of_index[key] = new.id
 
     # Committing
 

@@ -137,14 +137,14 @@ def read_page(
         return _page([], None, None, None, cursors, fingerprint), cursors.seal(None, fingerprint)
     fixed_end = end_cursor is not None
     end = None if end_cursor is None else cursors.open(end_cursor, fingerprint)
-    lower, upper = _part(keys, begin, end, descending=descending)
-    if upper is not None and lower >= upper:
+    part = _part(keys, begin, end, descending=descending)
+    if part.upper is not None and part.lower >= part.upper:
         return _page([], end, None, None, cursors, fingerprint), end_cursor or cursors.seal(end, fingerprint)
 
     rows: list[tuple[bytes, dict[str, Any]]] = []
     last, reached_end, cut_short = begin, True, False
     meter = _Meter(transaction, request, fixed_end=fixed_end)
-    scan = transaction.scan(table, index, lower, upper, descending=descending, steady=False)
+    scan = transaction.scan(table, index, part, descending=descending, steady=False)
     for key, document in scan:
         last = key
         if keep is None or keep(document):
@@ -212,7 +212,7 @@ def _middle(rows: list[tuple[bytes, dict[str, Any]]]) -> bytes | None:
 
 def _part(keys: KeyRange, begin: bytes | None, end: bytes | None, *, descending: bool) -> KeyRange:
     """The keys behind `begin` up to and with `end`, in the direction of the query. Full keys are exact, so the next key is key + NUL."""
-    lower, upper = keys
+    lower, upper, prefix = keys
     if descending:
         upper = upper if begin is None else begin
         lower = lower if end is None else max(lower, end)
@@ -220,7 +220,7 @@ def _part(keys: KeyRange, begin: bytes | None, end: bytes | None, *, descending:
         lower = lower if begin is None else max(lower, begin + b"\x00")
         if end is not None:
             upper = end + b"\x00" if upper is None else min(upper, end + b"\x00")
-    return KeyRange(lower, upper)
+    return KeyRange(lower, upper, prefix)
 
 
 def _whole(options: dict[str, Any], name: str) -> int | None:

@@ -27,10 +27,14 @@ class Bound(NamedTuple):
 
 
 class KeyRange(NamedTuple):
-    """Keys of one index from `lower` on and below `upper` (None: no end)."""
+    """Keys of one index from `lower` on and below `upper` (None: no end); all of them begin with `prefix`.
+
+    The prefix is what the equalities of a query say: it ends where a field ends, or is empty.
+    """
 
     lower: bytes
     upper: bytes | None
+    prefix: bytes = b""
 
 
 _NEXT_BYTE = [bytes((byte + 1,)) for byte in range(255)]
@@ -55,11 +59,6 @@ def after_parts(parts: bytes, last: Value | Missing) -> bytes:
         return parts + AFTER_KEY
     # Behind the creation time comes the id, which may begin with any byte. Every part begins with a tag below FF.
     return after_prefix(parts) or parts
-
-
-def is_prefix_range(lower: bytes, upper: bytes | None) -> bool:
-    """Whether the range holds exactly the keys whose first parts are `lower`."""
-    return upper is not None and bool(lower) and (upper == lower + AFTER_KEY or upper == after_prefix(lower))
 
 
 def bound_value(value: object) -> Value | Missing:
@@ -88,8 +87,8 @@ def range_of(table: str, table_number: int, index: str, fields: Sequence[str], b
     prefix = b"".join(map(key_of, values))
     start = edge(prefix, bound_value(lower.value), after=lower.operator == ">") if lower else prefix
     if upper:
-        return KeyRange(start, edge(prefix, bound_value(upper.value), after=upper.operator == "<="))
-    return KeyRange(start, after_parts(prefix, values[-1]) if values else None)
+        return KeyRange(start, edge(prefix, bound_value(upper.value), after=upper.operator == "<="), prefix)
+    return KeyRange(start, after_parts(prefix, values[-1]) if values else None, prefix)
 
 
 def equal_range(values: Sequence[object]) -> KeyRange:
@@ -99,7 +98,7 @@ def equal_range(values: Sequence[object]) -> KeyRange:
     for value in values:
         last = bound_value(value)
         prefix += key_of(last)
-    return KeyRange(prefix, after_parts(prefix, last)) if prefix else WHOLE_INDEX
+    return KeyRange(prefix, after_parts(prefix, last), prefix) if prefix else WHOLE_INDEX
 
 
 def _sorted_out(

@@ -1,18 +1,16 @@
 """What a run has read, as ranges of index keys, and which runs a commit touches.
 
-A read is `(table, index, lower, upper)`. A commit is the keys it touched, old and new, by table and index. Whether the one
-meets the other is decided by plain comparison here, for conflicts and for live results alike.
+A read is `(table, index, lower, upper, prefix)`. A commit is the keys it touched, old and new, by table and index. Whether the
+one meets the other is decided by plain comparison here, for conflicts and for live results alike.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
-
-from camber.database.ranges import is_prefix_range
 
 IndexName = tuple[int, int]
 """A table's number and an index's number in it."""
@@ -24,12 +22,16 @@ ReaderT = TypeVar("ReaderT", bound=Hashable)
 
 
 class Read(NamedTuple):
-    """One range that was read: keys from `lower` on and below `upper` (None: to the end)."""
+    """One range that was read: keys from `lower` on and below `upper` (None: to the end).
+
+    All of them begin with `prefix`, which is empty or ends where a field ends.
+    """
 
     table: int
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     lower: bytes
     upper: bytes | None
+    prefix: bytes = b""
 
 
 class Touched:
@@ -43,7 +45,7 @@ class Touched:
 
     def meets(self, reads: Iterable[Read]) -> bool:
         """Whether anything that was read may be other than before."""
-        for table, index, lower, upper in reads:
+        for table, index, lower, upper, _ in reads:
             if table in self.tables:
                 return True
             for key in self.keys.get((table, index), ()):
@@ -75,40 +77,54 @@ class Touched:
         return cls({(table, index): found for table, index, found in keys}, tables)
 
 
+Span = tuple[bytes, bytes | None]
+"""Lower and upper bound of a range."""
+
+_MOST_SPANS = 16
+"""Spans under one prefix that are compared one by one; further ones go where finding them is a search."""
+
+
 class ReadIndex(Generic[ReaderT]):
     """Finds the readers that a commit touches, at a cost that follows the commit and not the number of readers.
 
-    A range that is one field-boundary prefix (every equality look-up) is found by hashing the prefixes of a touched key; any
-    other in a tree of intervals. Not safe for several threads: the caller holds a lock.
+    A range inside a prefix (every equality look-up) is found by hashing the prefixes of a touched key; any other in a tree of
+    intervals. Not safe for several threads: the caller holds a lock.
     """
 
     def __init__(self) -> None:
-        self._by_prefix: dict[IndexName, dict[bytes, set[ReaderT]]] = {}
+        self._by_prefix: dict[IndexName, dict[bytes, dict[Span, set[ReaderT]]]] = {}
         self._by_range: dict[IndexName, IntervalTree[ReaderT]] = {}
-        self._by_table: dict[int, dict[ReaderT, int]] = {}
+        self._by_table: dict[int, set[ReaderT]] = {}
 
-    def add(self, reader: ReaderT, reads: Iterable[Read]) -> None:
-        """Let this reader be found by what it read."""
-        for table, index, lower, upper in reads:
+    def add(self, reader: ReaderT, reads: Sequence[Read]) -> None:
+        """Let this reader be found by what it read; once, until it is removed."""
+        for table, index, lower, upper, prefix in reads:
             name = (table, index)
-            if is_prefix_range(lower, upper):
-                self._by_prefix.setdefault(name, {}).setdefault(lower, set()).add(reader)
+            if not prefix or not self._add_below(name, prefix, (lower, upper), reader):
+                tree = self._by_range.get(name)
+                if tree is None:
+                    tree = self._by_range[name] = IntervalTree()
+                tree.add(lower, upper, reader)
+            readers = self._by_table.get(table)
+            if readers is None:
+                self._by_table[table] = {reader}
             else:
-                self._by_range.setdefault(name, IntervalTree()).add(lower, upper, reader)
-            readers = self._by_table.setdefault(table, {})
-            readers[reader] = readers.get(reader, 0) + 1
+                readers.add(reader)
 
-    def remove(self, reader: ReaderT, reads: Iterable[Read]) -> None:
+    def remove(self, reader: ReaderT, reads: Sequence[Read]) -> None:
         """Forget a reader; `reads` as they were when it was added."""
-        for table, index, lower, upper in reads:
+        for table, index, lower, upper, prefix in reads:
             name = (table, index)
-            if is_prefix_range(lower, upper):
-                self._remove_prefix(name, lower, reader)
-            elif tree := self._by_range.get(name):
+            in_tree = not prefix or not self._remove_below(name, prefix, (lower, upper), reader)
+            if in_tree and (tree := self._by_range.get(name)):
                 tree.remove(lower, upper, reader)
                 if not tree:
                     del self._by_range[name]
-            self._remove_from_table(table, reader)
+            readers = self._by_table.get(table)
+            if readers is not None:
+                readers.discard(reader)
+                if not readers:
+                    del self._by_table[table]
 
     def touched_by(self, touched: Touched) -> set[ReaderT]:
         """The readers of which something was touched."""
@@ -119,34 +135,46 @@ class ReadIndex(Generic[ReaderT]):
             if prefixes := self._by_prefix.get(name):
                 for key in keys:
                     for end in part_ends(key):
-                        if readers := prefixes.get(key[:end]):
-                            found |= readers
+                        if spans := prefixes.get(key[:end]):
+                            for (lower, upper), readers in spans.items():
+                                if lower <= key and (upper is None or key < upper):
+                                    found |= readers
             if tree := self._by_range.get(name):
                 for key in keys:
                     found.update(tree.containing(key))
         return found
 
-    def _remove_prefix(self, name: IndexName, prefix: bytes, reader: ReaderT) -> None:
+    def _add_below(self, name: IndexName, prefix: bytes, span: Span, reader: ReaderT) -> bool:
+        """Add a range under its prefix; False where there are too many already."""
+        prefixes = self._by_prefix.get(name)
+        if prefixes is None:
+            prefixes = self._by_prefix[name] = {}
+        spans = prefixes.get(prefix)
+        if spans is None:
+            prefixes[prefix] = {span: {reader}}
+        elif (readers := spans.get(span)) is not None:
+            readers.add(reader)
+        elif len(spans) < _MOST_SPANS:
+            spans[span] = {reader}
+        else:
+            return False
+        return True
+
+    def _remove_below(self, name: IndexName, prefix: bytes, span: Span, reader: ReaderT) -> bool:
+        """The opposite; False if it is not there."""
         prefixes = self._by_prefix.get(name, {})
-        readers = prefixes.get(prefix)
-        if readers is None:
-            return
+        spans = prefixes.get(prefix, {})
+        readers = spans.get(span)
+        if readers is None or reader not in readers:
+            return False
         readers.discard(reader)
         if not readers:
-            del prefixes[prefix]
-            if not prefixes:
-                del self._by_prefix[name]
-
-    def _remove_from_table(self, table: int, reader: ReaderT) -> None:
-        readers = self._by_table.get(table, {})
-        if (count := readers.get(reader)) is None:
-            return
-        if count > 1:
-            readers[reader] = count - 1
-            return
-        del readers[reader]
-        if not readers:
-            del self._by_table[table]
+            del spans[span]
+            if not spans:
+                del prefixes[prefix]
+                if not prefixes:
+                    del self._by_prefix[name]
+        return True
 
 
 def part_ends(key: bytes) -> Iterator[int]:
@@ -189,6 +217,9 @@ def _text_end(key: bytes, at: int) -> int:
         at += 1
 
 
+_priorities = random.Random()
+
+
 class _Node(Generic[ReaderT]):
     __slots__ = ("farthest", "left", "lower", "priority", "readers", "right", "upper")
 
@@ -205,8 +236,7 @@ class IntervalTree(Generic[ReaderT]):
 
     def __init__(self) -> None:
         self._root: _Node[ReaderT] | None = None
-        self._nodes: dict[tuple[bytes, bytes | None], _Node[ReaderT]] = {}
-        self._priorities = random.Random(0)
+        self._nodes: dict[Span, _Node[ReaderT]] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -215,7 +245,7 @@ class IntervalTree(Generic[ReaderT]):
         """Add a reader of `lower <= key < upper`."""
         node = self._nodes.get((lower, upper))
         if node is None:
-            node = self._nodes[lower, upper] = _Node(lower, upper, self._priorities.random())
+            node = self._nodes[lower, upper] = _Node(lower, upper, _priorities.random())
             self._root = _merge(*self._around(node))
         node.readers.add(reader)
 

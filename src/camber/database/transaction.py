@@ -25,7 +25,7 @@ from camber.database.limits import (
     too_many_ranges_read,
 )
 from camber.database.overlay import Overlay, StoredDocument, id_key
-from camber.database.ranges import after_prefix, equal_range
+from camber.database.ranges import WHOLE_INDEX, KeyRange, equal_range
 from camber.database.reads import Read
 from camber.errors import (
     DatabaseUsageError,
@@ -48,7 +48,7 @@ from camber.values import (
 _log = logging.getLogger("camber.database")
 
 _BATCH = 64
-_FEW = 128
+_FEW = 32
 _MOST_KEPT = 1024
 
 LookUp = tuple[int, int, bytes, bytes | None, bool, int]
@@ -123,7 +123,7 @@ class Transaction:
         overlay: Overlay | None = None,
         creation_times: CreationTimes | None = None,
         entropy: Entropy | None = None,
-        kept: dict[LookUp, list[Row]] | None = None,
+        kept: dict[LookUp, Sequence[Row]] | None = None,
     ) -> None:
         self.snapshot, self.catalog, self.limits, self.now_ms, self.overlay = snapshot, catalog, limits, now_ms, overlay
         self.usage = Usage()
@@ -149,8 +149,7 @@ class Transaction:
     def get(self, table: TableInfo, id: str) -> dict[str, Any] | None:
         """The document as a fresh dict, or None."""
         self._check_open()
-        key = id_key(id)
-        self._note_range(Read(table.number, BY_ID, key, after_prefix(key)))
+        self._note_id(table, id)
         found = self._find(table.number, id)
         if found is None:
             return None
@@ -161,8 +160,7 @@ class Transaction:
         self,
         table: TableInfo,
         index: IndexInfo,
-        lower: bytes,
-        upper: bytes | None,
+        keys: KeyRange,
         *,
         descending: bool = False,
         limit: int | None = None,
@@ -170,10 +168,8 @@ class Transaction:
     ) -> list[dict[str, Any]]:
         """The first `limit` documents of a range that `keep` lets through (all without a limit), as fresh dicts."""
         if limit is not None and (limit == 0 or (keep is None and limit <= _FEW)):
-            return self._read_few(table, index, lower, upper, descending=descending, limit=limit)
-        found = self.scan(
-            table, index, lower, upper, descending=descending, at_most=None if keep else limit, steady=False
-        )
+            return self._read_few(table, index, keys, descending, limit)
+        found = self.scan(table, index, keys, descending=descending, at_most=None if keep else limit, steady=False)
         documents: list[dict[str, Any]] = []
         for _, document in found:
             if keep is None or keep(document):
@@ -187,8 +183,7 @@ class Transaction:
         self,
         table: TableInfo,
         index: IndexInfo,
-        lower: bytes,
-        upper: bytes | None,
+        keys: KeyRange,
         *,
         descending: bool = False,
         at_most: int | None = None,
@@ -200,11 +195,11 @@ class Transaction:
         `steady` says that the caller may write while it reads: it sees the documents as they were when the scan began.
         """
         self._check_open()
-        place = self._note_range(Read(table.number, index.number, lower, upper))
+        place = self._note_range(Read(table.number, index.number, *keys))
         last: bytes | None = None
         ended = False
         try:
-            for row in self._rows(table, index, lower, upper, descending=descending, limit=at_most, steady=steady):
+            for row in self._rows(table, index, keys, descending=descending, limit=at_most, steady=steady):
                 self._check_open()
                 last = row.key or id_key(row.id)
                 self._count_read(len(row.document))
@@ -212,18 +207,17 @@ class Transaction:
             ended = True
         finally:
             if last is not None and not ended:
-                narrowed = (last, upper) if descending else (lower, after_prefix(last))
-                self.reads[place] = Read(table.number, index.number, *narrowed)
+                self._narrow(place, last, descending)
 
-    def count(self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None) -> int:
+    def count(self, table: TableInfo, index: IndexInfo, keys: KeyRange = WHOLE_INDEX) -> int:
         """How many documents the range holds: one range and no documents of the limits."""
         self._check_open()
-        self._note_range(Read(table.number, index.number, lower, upper))
+        self._note_range(Read(table.number, index.number, *keys))
         started = perf_counter()
-        count = self.snapshot.count(table.number, index.number, lower, upper)
+        count = self.snapshot.count(table.number, index.number, keys.lower, keys.upper)
         if self.overlay is not None and (written := self.overlay.of_table(table.number)):
-            count += len(self.overlay.entries(table.number, index.position, lower, upper))
-            count -= sum(self._was_in_range(table, index, id, lower, upper) for id in written)
+            count += len(self.overlay.entries(table.number, index.position, keys))
+            count -= sum(self._was_in_range(table, index, id, keys) for id in written)
         self.usage.database_seconds += perf_counter() - started
         return count
 
@@ -236,11 +230,12 @@ class Transaction:
             raise DatabaseUsageError(
                 f"A new document in table {table.name} can't choose its `_id` or `_creationTime`; leave both out of the value."
             )
-        fields, size = self._checked(table, value)
+        fields, size = table.definition.prepare(value, self.catalog)
         id, internal, creation_time = self._new(table)
         keys, unique_keys = table.keys_of(fields, creation_time, internal, self.limits.max_key)
         after = StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
-        self._check_unique(table, after)
+        if unique_keys:
+            self._check_unique(table, after)
         self._count_write(size)
         overlay.put(table.number, id, None, after)
         return id
@@ -293,9 +288,9 @@ class Transaction:
     def find_one(self, table: TableInfo, index: IndexInfo, values: Sequence[object]) -> dict[str, Any] | None:
         """The first document with these values in the first fields of an index."""
         self._check_open()
-        lower, upper = equal_range(values)
-        self.reads.append(Read(table.number, index.number, lower, upper))
-        for row in self._few_rows(table, index, lower, upper, descending=False, limit=1):
+        keys = equal_range(values)
+        self.reads.append(Read(table.number, index.number, *keys))
+        for row in self._few_rows(table, index, keys, descending=False, limit=1):
             return _document(row.id, row.creation_time, row.document)
         return None
 
@@ -312,8 +307,8 @@ class Transaction:
 
     def first_below(self, table: TableInfo, index: IndexInfo, end: float, at_most: int) -> list[dict[str, Any]]:
         """Documents whose first indexed field is a number below `end`, smallest first."""
-        lower, upper = key_of(-math.inf), key_of(end)
-        rows = self._rows(table, index, lower, upper, descending=False, limit=at_most, steady=False)
+        keys = KeyRange(key_of(-math.inf), key_of(end))
+        rows = self._rows(table, index, keys, descending=False, limit=at_most, steady=False)
         return [_document(row.id, row.creation_time, row.document) for row in islice(rows, at_most)]
 
     def drop(self, table: TableInfo, current: dict[str, Any]) -> None:
@@ -372,8 +367,7 @@ class Transaction:
         return None if row is None else (row.creation_time, row.document)
 
     def _found_for_write(self, table: TableInfo, id: str, action: str) -> tuple[float, str]:
-        key = id_key(id)
-        self._note_range(Read(table.number, BY_ID, key, after_prefix(key)))
+        self._note_id(table, id)
         found = self._find(table.number, id)
         if found is None:
             raise NonexistentDocumentError(action=action, id=id)
@@ -383,7 +377,7 @@ class Transaction:
         self, overlay: Overlay, table: TableInfo, id: str, found: tuple[float, str], value: Mapping[str, Any]
     ) -> None:
         creation_time, old_text = found
-        fields, size = self._checked(table, _without_system_fields(id, creation_time, value))
+        fields, size = table.definition.prepare(_without_system_fields(id, creation_time, value), self.catalog)
         after = self._stored(table, id, creation_time, fields)
         if after.text == old_text:
             return
@@ -393,45 +387,45 @@ class Transaction:
         self._count_write(size)
         overlay.put(table.number, id, before, after)
 
-    def _checked(self, table: TableInfo, value: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-        return table.definition.prepare(value, self.catalog)
-
     def _stored(self, table: TableInfo, id: str, creation_time: float, fields: Mapping[str, Any]) -> StoredDocument:
         keys, unique_keys = table.keys_of(fields, creation_time, decode_id(id)[1], self.limits.max_key)
         return StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
 
     def _check_unique(self, table: TableInfo, document: StoredDocument) -> None:
-        for index, key in zip(table.unique_indexes, document.unique_keys, strict=True):
-            if key is None:
-                continue
-            upper = key + AFTER_KEY
-            self._note_range(Read(table.number, index.number, key, upper))
-            for row in self._few_rows(table, index, key, upper, descending=False, limit=2):
-                if row.id != document.id:
-                    # For the log alone: to a client the other document would be an oracle.
-                    _log.info("%s.%s: document %s has the key already", table.name, index.name, row.id)
-                    raise UniqueIndexError(table=table.name, index=index.name)
+        """Refuse a document whose unique key another one has.
+
+        A key that nobody has is not noted as read: should another server give it to a row meanwhile, the commit itself fails.
+        """
+        overlay, keys = self._writable(), document.unique_keys
+        taken = overlay.taken(document)
+        if taken is None:
+            written = overlay.of_table(table.number) or {}
+            started = perf_counter()
+            holders = self.snapshot.holders(table.number, keys)
+            self.usage.database_seconds += perf_counter() - started
+            taken = next((held for held in holders if held[1] != document.id and held[1] not in written), None)
+        if taken is None:
+            return
+        place, holder = taken
+        index, key = table.unique_indexes[place], keys[place]
+        assert key is not None
+        self._note_range(Read(table.number, index.number, key, key + AFTER_KEY, key))
+        # For the log alone: to a client the other document would be an oracle.
+        _log.info("%s.%s: document %s has the key already", table.name, index.name, holder)
+        raise UniqueIndexError(table=table.name, index=index.name)
 
     def _rows(
-        self,
-        table: TableInfo,
-        index: IndexInfo,
-        lower: bytes,
-        upper: bytes | None,
-        *,
-        descending: bool,
-        limit: int | None,
-        steady: bool,
+        self, table: TableInfo, index: IndexInfo, keys: KeyRange, *, descending: bool, limit: int | None, steady: bool
     ) -> Iterator[Row]:
         """Rows of a range: the snapshot's, merged with what the overlay has."""
         written = None if self.overlay is None else self.overlay.of_table(table.number)
         if not written or self.overlay is None:
-            return self._stored_rows(table, index, lower, upper, descending=descending, limit=limit)
-        entries = self.overlay.entries(table.number, index.position, lower, upper)
+            return self._stored_rows(table, index, keys, descending=descending, limit=limit)
+        entries = self.overlay.entries(table.number, index.position, keys)
         # Rows that are written to while a steady scan goes on must not vanish from it: it looks at the ids written until now.
         hidden: Collection[str] = frozenset(written) if steady else written
         more = None if limit is None else limit + self.overlay.hidden(table.number)
-        stored = self._stored_rows(table, index, lower, upper, descending=descending, limit=more)
+        stored = self._stored_rows(table, index, keys, descending=descending, limit=more)
         visible = (row for row in stored if row.id not in hidden)
         if not entries:
             return visible
@@ -440,67 +434,62 @@ class Transaction:
         return _merged(visible, [_row(key, written[id]) for key, id in entries], descending=descending)
 
     def _read_few(
-        self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None, *, descending: bool, limit: int
+        self, table: TableInfo, index: IndexInfo, keys: KeyRange, descending: bool, limit: int
     ) -> list[dict[str, Any]]:
         """What `read` gives, for a handful of documents: no generators, which cost more than the look-up."""
         self._check_open()
-        place = self._note_range(Read(table.number, index.number, lower, upper))
+        place = self._note_range(Read(table.number, index.number, *keys))
         if limit == 0:
             return []
-        rows = self._few_rows(table, index, lower, upper, descending=descending, limit=limit)
+        rows = self._few_rows(table, index, keys, descending, limit)
         documents: list[dict[str, Any]] = []
         for row in rows:
             self._count_read(len(row.document))
             documents.append(_document(row.id, row.creation_time, row.document))
         if len(rows) == limit:
-            last = rows[-1].key or id_key(rows[-1].id)
-            narrowed = (last, upper) if descending else (lower, after_prefix(last))
-            self.reads[place] = Read(table.number, index.number, *narrowed)
+            self._narrow(place, rows[-1].key or id_key(rows[-1].id), descending)
         return documents
 
     def _few_rows(
-        self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None, *, descending: bool, limit: int
-    ) -> list[Row]:
+        self, table: TableInfo, index: IndexInfo, keys: KeyRange, descending: bool, limit: int
+    ) -> Sequence[Row]:
         """The first `limit` rows of a range, the overlay's among them."""
         overlay = self.overlay
         written = None if overlay is None else overlay.of_table(table.number)
         if not written or overlay is None:
-            return self._few_stored(table, index, lower, upper, descending, limit)
-        stored = self._few_stored(table, index, lower, upper, descending, limit + overlay.hidden(table.number))
+            return self._few_stored(table, index, keys, descending, limit)
+        stored = self._few_stored(table, index, keys, descending, limit + overlay.hidden(table.number))
         visible = [row for row in stored if row.id not in written]
-        entries = overlay.entries(table.number, index.position, lower, upper)
+        entries = overlay.entries(table.number, index.position, keys)
         if entries:
             own = [_row(key, written[id]) for key, id in (entries[-limit:] if descending else entries[:limit])]
             visible = sorted(visible + own, key=_key_of_row, reverse=descending)
         return visible[:limit]
 
     def _few_stored(
-        self, table: TableInfo, index: IndexInfo, lower: bytes, upper: bytes | None, descending: bool, limit: int
-    ) -> list[Row]:
+        self, table: TableInfo, index: IndexInfo, keys: KeyRange, descending: bool, limit: int
+    ) -> Sequence[Row]:
         """Rows of the snapshot. In a group the same look-ups come again and again (who is asking, is it taken): they are kept."""
-        asked = (table.number, index.number, lower, upper, descending, limit)
+        asked = (table.number, index.number, keys.lower, keys.upper, descending, limit)
         if self.kept is not None and (known := self.kept.get(asked)) is not None:
             return known
         started = perf_counter()
-        rows = list(self.snapshot.scan(table.number, index.number, lower, upper, descending=descending, limit=limit))
+        rows = self.snapshot.first(
+            table.number, index.number, keys.lower, keys.upper, descending=descending, limit=limit
+        )
         self.usage.database_seconds += perf_counter() - started
         if self.kept is not None and len(self.kept) < _MOST_KEPT and len(rows) <= 2:
             self.kept[asked] = rows
         return rows
 
     def _stored_rows(
-        self,
-        table: TableInfo,
-        index: IndexInfo,
-        lower: bytes,
-        upper: bytes | None,
-        *,
-        descending: bool,
-        limit: int | None,
+        self, table: TableInfo, index: IndexInfo, keys: KeyRange, *, descending: bool, limit: int | None
     ) -> Iterator[Row]:
         usage = self.usage
         started = perf_counter()
-        rows = self.snapshot.scan(table.number, index.number, lower, upper, descending=descending, limit=limit)
+        rows = self.snapshot.scan(
+            table.number, index.number, keys.lower, keys.upper, descending=descending, limit=limit
+        )
         while True:
             batch = list(islice(rows, _BATCH))
             usage.database_seconds += perf_counter() - started
@@ -509,7 +498,7 @@ class Transaction:
                 return
             started = perf_counter()
 
-    def _was_in_range(self, table: TableInfo, index: IndexInfo, id: str, lower: bytes, upper: bytes | None) -> bool:
+    def _was_in_range(self, table: TableInfo, index: IndexInfo, id: str, keys: KeyRange) -> bool:
         """Whether the snapshot, without the overlay, has this document in the range."""
         row = self.snapshot.get(table.number, id)
         if row is None:
@@ -519,7 +508,11 @@ class Transaction:
         else:
             fields = decode_document(row.document)
             key = self._stored(table, id, row.creation_time, fields).keys[index.position]
-        return key >= lower and (upper is None or key < upper)
+        return key >= keys.lower and (keys.upper is None or key < keys.upper)
+
+    def _note_id(self, table: TableInfo, id: str) -> None:
+        key = id_key(id)
+        self._note_range(Read(table.number, BY_ID, key, key + AFTER_KEY, key))
 
     def _note_range(self, read: Read) -> int:
         reads, limits, usage = self.reads, self.limits, self.usage
@@ -528,6 +521,13 @@ class Transaction:
             raise too_many_ranges_read(limits)
         reads.append(read)
         return len(reads) - 1
+
+    def _narrow(self, place: int, last: bytes, descending: bool) -> None:
+        """Of the range noted at this place only the part up to this full key was looked at."""
+        table, index, lower, upper, prefix = self.reads[place]
+        # No key begins with another, so the next one after `last` is not below `last` and a NUL.
+        span = (last, upper) if descending else (lower, last + b"\x00")
+        self.reads[place] = Read(table, index, *span, prefix)
 
     def _count_read(self, size: int) -> None:
         limits, usage = self.limits, self.usage

@@ -27,7 +27,7 @@ def change_variables(transaction: Transaction, changes: Sequence[Mapping[str, st
             transaction.keep(table, current, {"name": name, "value": value})
         elif current is not None:
             transaction.drop(table, current)
-    count = transaction.count(table, table.index("by_name"), b"", None)
+    count = transaction.count(table, table.index("by_name"))
     if count > MAX_VARIABLES:
         raise RequestError(
             400, "TooManyEnvVars", f"There would be {count} environment variables; at most {MAX_VARIABLES} are kept."

@@ -96,7 +96,7 @@ def _describe_tables(ctx: QueryCtx) -> Any:
             "writeWith": table.definition.write_with,
             "columns": [name for name, _ in table.layout.columns],
             "indexes": [{"name": i.name, "fields": list(i.fields[:-1]), "unique": i.unique} for i in table.own_indexes],
-            "count": float(_transaction(ctx).count(table, table.by_creation_time, b"", None)),
+            "count": float(_transaction(ctx).count(table, table.by_creation_time)),
         }
         for table in sorted(_transaction(ctx).catalog.by_name.values(), key=lambda table: table.name)
         if not table.is_system

@@ -111,6 +111,16 @@ class Snapshot(Protocol):
         """
         ...
 
+    def first(
+        self, table: int, index: int, lower: bytes, upper: bytes | None, *, descending: bool = False, limit: int
+    ) -> Sequence[Row]:
+        """The first `limit` rows that a scan of this range would yield, read in one step: for a handful of rows."""
+        ...
+
+    def holders(self, table: int, unique_keys: Sequence[bytes | None]) -> Sequence[tuple[int, str]]:
+        """Which rows have one of these unique keys, in the form and order of `RowWrite.unique_keys`: place of the key, and id."""
+        ...
+
     def count(self, table: int, index: int, lower: bytes, upper: bytes | None) -> int:
         """How many rows a scan of this range would yield."""
         ...

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from camber.errors import StorageError
-from camber.storage import BY_CREATION_TIME, BY_ID, Storage
+from camber.storage import BY_CREATION_TIME, BY_ID, IndexLayout, RowWrite, Storage, TableLayout
 from tests.storage.people import (
     BY_EMAIL,
     BY_NAME,
@@ -84,6 +84,47 @@ def test_a_limit_ends_a_scan(people: Storage, limit: int) -> None:
     assert list(found) == rows([ADA, CYD, BOB], BY_NAME)[:limit]
 
 
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("index", [BY_NAME, BY_ID])
+@pytest.mark.parametrize("descending", [False, True])
+def test_the_first_rows_are_those_of_a_scan(people: Storage, index: int, limit: int, descending: bool) -> None:
+    snapshot = people.snapshot()
+    bounds = [
+        (b"", None),
+        (ADA.keys[BY_NAME] + b"\0", None),
+        (b"", id_key(CYD)),
+        (id_key(BOB), b"\x08"),
+        (b"\x08", None),
+    ]
+
+    for lower, upper in bounds:
+        found = snapshot.first(PEOPLE.number, index, lower, upper, descending=descending, limit=limit)
+        scanned = snapshot.scan(PEOPLE.number, index, lower, upper, descending=descending, limit=limit)
+        assert list(found) == list(scanned)
+
+
+def test_who_has_a_unique_key_is_found_by_it(people: Storage) -> None:
+    snapshot = people.snapshot()
+
+    assert list(snapshot.holders(PEOPLE.number, [ADA.email_key])) == [(0, ADA.id)]
+    assert list(snapshot.holders(PEOPLE.number, [name_key("nobody@example.com")])) == []
+    assert list(snapshot.holders(PEOPLE.number, [None])) == []
+    assert list(snapshot.holders(10_999, [ADA.email_key])) == []
+
+
+def test_who_has_which_of_several_unique_keys_is_told_apart(storage: Storage) -> None:
+    indexes = tuple(IndexLayout(number, f"by_{number}", unique=True) for number in (1, 2, 3))
+    layout = TableLayout(10_002, "keyed", indexes)
+    keys = (b"one", None, b"three")
+    create_tables(storage, layout)
+    commit(storage, RowWrite(10_002, ADA.id, 1.0, "{}", (b"0", b"1", b"2", b"3"), keys, True))
+    snapshot = storage.snapshot()
+
+    assert sorted(snapshot.holders(10_002, keys)) == [(0, ADA.id), (2, ADA.id)]
+    assert list(snapshot.holders(10_002, (b"three", b"two", b"one"))) == []
+    assert list(snapshot.holders(10_002, (None, None, b"three"))) == [(2, ADA.id)]
+
+
 def test_counting_a_range_gives_what_a_scan_of_it_yields(people: Storage) -> None:
     snapshot = people.snapshot()
 
@@ -98,6 +139,7 @@ def test_a_table_that_does_not_exist_has_no_rows(people: Storage) -> None:
 
     assert snapshot.get(10_999, ADA.id) is None
     assert list(snapshot.scan(10_999, BY_NAME, b"", None)) == []
+    assert list(snapshot.first(10_999, BY_NAME, b"", None, limit=1)) == []
     assert snapshot.count(10_999, BY_ID, b"", None) == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
@@ -66,9 +66,23 @@ class SqliteSnapshot:
         if span is None:
             return iter(())
         order, lower, upper = span
-        if limit is not None and limit <= _FIRST_BATCH:
-            return map(_row, self._batch(order, lower, upper, limit, descending=descending))
         return self._batches(order, lower, upper, limit, descending=descending, by_id=index == BY_ID)
+
+    def first(
+        self, table: int, index: int, lower: bytes, upper: bytes | None, *, descending: bool = False, limit: int
+    ) -> Sequence[Row]:
+        span = self._span(table, index, lower, upper)
+        if span is None:
+            return ()
+        return [_row(row) for row in self._batch(*span, limit, descending=descending)]
+
+    def holders(self, table: int, unique_keys: Sequence[bytes | None]) -> Sequence[tuple[int, str]]:
+        sql = self._tables.get(table)
+        keys = tuple([key for key in unique_keys if key is not None])
+        if sql is None or not keys:
+            return ()
+        places = tuple([place for place, key in enumerate(unique_keys) if key is not None])
+        return self._fetch(sql.holders(places), keys)
 
     def count(self, table: int, index: int, lower: bytes, upper: bytes | None) -> int:
         span = self._span(table, index, lower, upper)

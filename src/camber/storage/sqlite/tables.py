@@ -45,8 +45,9 @@ class TableSql:
         # Bounds of ids arrive as bytes, which may be no text at all: SQLite is told to take them as text without looking.
         self.orders[BY_ID] = _order(table, "id", "x''", "CAST(? AS TEXT)")
         self.unique_positions = tuple(unique.index(number) if number in unique else None for number in numbers)
-        self._table, self._numbers = table, numbers
+        self._table, self._numbers, self._unique = table, numbers, unique
         self._updates: dict[tuple[int, ...], str] = {}
+        self._holders: dict[tuple[int, ...], str] = {}
 
     def order(self, index: int) -> OrderSql:
         """How to read in the order of this index; StorageError if the table has no such index."""
@@ -72,6 +73,16 @@ class TableSql:
             ]
             sql = f"UPDATE {self._table} SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ?"
             self._updates[positions] = sql
+        return sql
+
+    def holders(self, places: tuple[int, ...]) -> str:
+        """Who has one of these unique keys; binds the keys at these places. Gives place and id."""
+        sql = self._holders.get(places)
+        if sql is None:
+            sql = " UNION ALL ".join(
+                f"SELECT {place}, id FROM {self._table} WHERE u{self._unique[place]} = ?" for place in places
+            )
+            self._holders[places] = sql
         return sql
 
     def clear_unique(self, position: int) -> str:
