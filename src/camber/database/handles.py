@@ -88,12 +88,12 @@ class Query(Generic[D]):
 
     def first(self) -> D | None:
         """The first document, or None."""
-        found = self.take(1)
+        found = self._read(1)
         return found[0] if found else None
 
     def unique(self) -> D | None:
         """The only document, or None. Raises NotUniqueError rather than pick one of several."""
-        found = self.take(2)
+        found = self._read(2)
         if len(found) > 1:
             ids = [str(cast("dict[str, Any]", document)["_id"]) for document in found]
             raise NotUniqueError(table=self._table.name, ids=ids)
@@ -209,7 +209,8 @@ class DatabaseReader:
     def query(self, table: Table[Any] | str, /) -> Query[Any]:
         """All documents of the table, in the order of their creation, until the query says otherwise."""
         name = _name_of(table)
-        self._check_system(name)
+        if self._system or name[:1] == "_":
+            self._check_system(name)
         return Query(self._state, self._state.transaction.table(name) or absent_table(name), None)
 
     def normalize_id(self, table: Table[Any] | str, text: str, /) -> str | None:
@@ -326,10 +327,10 @@ def _handed_over(table: TableInfo, document: dict[str, Any]) -> Any:
 
 
 def _name_of(table: Table[Any] | str) -> str:
-    if isinstance(table, str):
-        return table
-    if isinstance(table, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(table, Table):
         return table.name
+    if isinstance(table, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return table
     raise DatabaseUsageError(f"A table is named by its value from define_table or by its name, not by {table!r}")
 
 
@@ -345,7 +346,7 @@ def _decoded(method: str, id: object) -> tuple[str, int]:
 
 
 def _check_object(method: str, value: object) -> None:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise DatabaseUsageError(f"Invalid argument `value` for `db.{method}`: Value must be an Object")
 
 

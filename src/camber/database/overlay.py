@@ -7,6 +7,7 @@ fails, so a read looks at one place however deep the nesting is.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -166,19 +167,16 @@ class Overlay:
 
     def touched(self, indexes: Mapping[int, Sequence[int]]) -> Touched:
         """The keys, old and new, of everything that ends other than it began. `indexes` has a table's index numbers in key order."""
-        by_table: dict[int, list[list[bytes]]] = {}
+        by_table: defaultdict[int, list[StoredDocument]] = defaultdict(list)
         for change in self._differences():
             for document in change:
-                if document is None:
-                    continue
-                columns = by_table.get(document.table)
-                if columns is None:
-                    columns = by_table[document.table] = [[] for _ in range(len(document.keys) + 1)]
-                for column, key in zip(columns, (id_key(document.id), *document.keys), strict=True):
-                    column.append(key)
-        keys: dict[IndexName, list[bytes]] = {}
-        for table, columns in by_table.items():
-            for number, column in zip((BY_ID, *indexes[table]), columns, strict=True):
+                if document is not None:
+                    by_table[document.table].append(document)
+        keys: dict[IndexName, Sequence[bytes]] = {}
+        for table, documents in by_table.items():
+            keys[table, BY_ID] = [id_key(document.id) for document in documents]
+            columns = zip(*[document.keys for document in documents], strict=True)
+            for number, column in zip(indexes[table], columns, strict=True):
                 keys[table, number] = column
         return Touched(keys)
 

@@ -37,11 +37,13 @@ class Read(NamedTuple):
 class Touched:
     """The keys a commit touched: by index, or whole tables where there are too many."""
 
-    __slots__ = ("keys", "tables")
+    __slots__ = ("keys", "size", "tables")
 
     def __init__(self, keys: Mapping[IndexName, Iterable[bytes]], tables: Iterable[int] = ()) -> None:
         self.keys = {index: tuple(found) for index, found in keys.items()}
         self.tables = frozenset(tables)
+        self.size = sum([len(b"".join(found)) for found in self.keys.values()])
+        """Bytes of all keys."""
 
     def meets(self, reads: Iterable[Read]) -> bool:
         """Whether anything that was read may be other than before."""
@@ -52,11 +54,6 @@ class Touched:
                 if key >= lower and (upper is None or key < upper):
                     return True
         return False
-
-    @property
-    def size(self) -> int:
-        """Bytes of all keys."""
-        return sum([sum(map(len, found)) for found in self.keys.values()])
 
     def brief(self) -> Touched:
         """The same to be kept: too many keys become the names of their tables."""

@@ -167,8 +167,10 @@ class Transaction:
         keep: Callable[[dict[str, Any]], bool] | None = None,
     ) -> list[dict[str, Any]]:
         """The first `limit` documents of a range that `keep` lets through (all without a limit), as fresh dicts."""
-        if limit is not None and (limit == 0 or (keep is None and limit <= _FEW)):
-            return self._read_few(table, index, keys, descending, limit)
+        if limit is not None and (keep is None or limit == 0):
+            few = self._read_few(table, index, keys, descending, limit)
+            if few is not None:
+                return few
         found = self.scan(table, index, keys, descending=descending, at_most=None if keep else limit, steady=False)
         documents: list[dict[str, Any]] = []
         for _, document in found:
@@ -290,9 +292,9 @@ class Transaction:
         self._check_open()
         keys = equal_range(values)
         self.reads.append(Read(table.number, index.number, *keys))
-        for row in self._few_rows(table, index, keys, descending=False, limit=1):
-            return _document(row.id, row.creation_time, row.document)
-        return None
+        found = self._rows(table, index, keys, descending=False, limit=1, steady=False)
+        row = next(found, None)
+        return None if row is None else _document(row.id, row.creation_time, row.document)
 
     def keep(self, table: TableInfo, current: dict[str, Any] | None, fields: dict[str, Any]) -> None:
         """Write a document of a system table: over the current one, or as a new one."""
@@ -435,51 +437,63 @@ class Transaction:
 
     def _read_few(
         self, table: TableInfo, index: IndexInfo, keys: KeyRange, descending: bool, limit: int
-    ) -> list[dict[str, Any]]:
-        """What `read` gives, for a handful of documents: no generators, which cost more than the look-up."""
+    ) -> list[dict[str, Any]] | None:
+        """What `read` gives where that is a handful of documents: no generators, which cost more than the look-up.
+
+        None where there are more, which are to be read in steps, because all of them together may be large.
+        """
         self._check_open()
-        place = self._note_range(Read(table.number, index.number, *keys))
-        if limit == 0:
-            return []
-        rows = self._few_rows(table, index, keys, descending, limit)
+        number, overlay = table.number, self.overlay
+        most = limit if limit <= _FEW else _FEW
+        written = None if overlay is None else overlay.of_table(number)
+        if not written or overlay is None:
+            rows = self._few_stored(number, index.number, keys, descending, most)
+        elif overlay.hidden(number) <= _FEW:
+            rows = self._few_merged(overlay, written, number, index, keys, descending, most)
+        else:
+            return None
+        if len(rows) == most < limit:
+            return None
+        place = self._note_range(Read(number, index.number, *keys))
         documents: list[dict[str, Any]] = []
         for row in rows:
             self._count_read(len(row.document))
             documents.append(_document(row.id, row.creation_time, row.document))
-        if len(rows) == limit:
+        if rows and len(rows) == limit:
             self._narrow(place, rows[-1].key or id_key(rows[-1].id), descending)
         return documents
 
-    def _few_rows(
-        self, table: TableInfo, index: IndexInfo, keys: KeyRange, descending: bool, limit: int
+    def _few_merged(
+        self,
+        overlay: Overlay,
+        written: Mapping[str, StoredDocument | None],
+        table: int,
+        index: IndexInfo,
+        keys: KeyRange,
+        descending: bool,
+        limit: int,
     ) -> Sequence[Row]:
         """The first `limit` rows of a range, the overlay's among them."""
-        overlay = self.overlay
-        written = None if overlay is None else overlay.of_table(table.number)
-        if not written or overlay is None:
-            return self._few_stored(table, index, keys, descending, limit)
-        stored = self._few_stored(table, index, keys, descending, limit + overlay.hidden(table.number))
+        stored = self._few_stored(table, index.number, keys, descending, limit + overlay.hidden(table))
         visible = [row for row in stored if row.id not in written]
-        entries = overlay.entries(table.number, index.position, keys)
+        entries = overlay.entries(table, index.position, keys)
         if entries:
-            own = [_row(key, written[id]) for key, id in (entries[-limit:] if descending else entries[:limit])]
-            visible = sorted(visible + own, key=_key_of_row, reverse=descending)
+            own = [_row(key, written[id]) for key, id in (reversed(entries) if descending else entries)]
+            visible = sorted(visible + own[:limit], key=_key_of_row, reverse=descending)
         return visible[:limit]
 
-    def _few_stored(
-        self, table: TableInfo, index: IndexInfo, keys: KeyRange, descending: bool, limit: int
-    ) -> Sequence[Row]:
+    def _few_stored(self, table: int, index: int, keys: KeyRange, descending: bool, limit: int) -> Sequence[Row]:
         """Rows of the snapshot. In a group the same look-ups come again and again (who is asking, is it taken): they are kept."""
-        asked = (table.number, index.number, keys.lower, keys.upper, descending, limit)
-        if self.kept is not None and (known := self.kept.get(asked)) is not None:
+        lower, upper, _ = keys
+        asked = (table, index, lower, upper, descending, limit)
+        kept = self.kept
+        if kept is not None and (known := kept.get(asked)) is not None:
             return known
         started = perf_counter()
-        rows = self.snapshot.first(
-            table.number, index.number, keys.lower, keys.upper, descending=descending, limit=limit
-        )
+        rows = self.snapshot.first(table, index, lower, upper, descending=descending, limit=limit)
         self.usage.database_seconds += perf_counter() - started
-        if self.kept is not None and len(self.kept) < _MOST_KEPT and len(rows) <= 2:
-            self.kept[asked] = rows
+        if kept is not None and len(rows) <= 2 and len(kept) < _MOST_KEPT:
+            kept[asked] = rows
         return rows
 
     def _stored_rows(

@@ -133,7 +133,7 @@ class Watchdog:
         self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._work = threading.Event()
-        self._asleep = True
+        self._asleep = False
         self._closed = False
         self._patrols: list[Callable[[], bool]] = []
         self._thread = threading.Thread(target=self._watch, name="camber-watchdog", daemon=True)

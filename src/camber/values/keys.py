@@ -41,6 +41,8 @@ _ALL_BITS = (1 << 64) - 1
 
 def key_of(value: Value | Missing) -> bytes:
     """The key part of one field. Parts compare as `compare` compares the values."""
+    if type(value) is str and "\x00" not in value:
+        return b"\x07%b\x00" % value.encode()
     return _key(value)
 
 

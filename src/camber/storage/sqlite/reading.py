@@ -71,10 +71,17 @@ class SqliteSnapshot:
     def first(
         self, table: int, index: int, lower: bytes, upper: bytes | None, *, descending: bool = False, limit: int
     ) -> Sequence[Row]:
-        span = self._span(table, index, lower, upper)
-        if span is None:
+        sql = self._tables.get(table)
+        if sql is None:
             return ()
-        return [_row(row) for row in self._batch(*span, limit, descending=descending)]
+        if index == BY_ID:
+            return list(self.scan(table, index, lower, upper, descending=descending, limit=limit))
+        order = sql.order(index)
+        if upper is None:
+            statement, bindings = order.descending_to_end if descending else order.ascending_to_end, (lower, limit)
+        else:
+            statement, bindings = order.descending if descending else order.ascending, (lower, upper, limit)
+        return [_row(row) for row in self._fetch(statement, bindings)]
 
     def holders(self, table: int, unique_keys: Sequence[bytes | None]) -> Sequence[tuple[int, str]]:
         sql = self._tables.get(table)
