@@ -165,15 +165,42 @@ class Backend:
         are outcomes. Raises RequestError for a request that makes no sense or comes at a bad time, StorageError.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(result: Outcome | Exception) -> None:
+            if future.done():  # nobody waits any more
+                return
+            if isinstance(result, Outcome):
+                future.set_result(result)
+            else:
+                future.set_exception(result)
+
+        self.start(path, args, caller, done, kind=kind, request_id=request_id, at=at)
+        return await future
+
+    def start(
+        self,
+        path: str,
+        args: bytes,
+        caller: Caller,
+        done: Done,
+        *,
+        kind: CallKind | None,
+        request_id: str,
+        at: Timestamp | None = None,
+    ) -> None:
+        """The same for who does not await: `done` is called on the loop, with the outcome or what `run` would raise later on.
+
+        Called on the loop; where the answer is there at once, `done` is called before this returns. Raises RequestError too.
+        """
         here = threading.get_ident()
 
         def deliver(result: Outcome | Exception) -> None:
-            self._deliveries.put(future, result)
-            if threading.get_ident() == here:  # answered at once, without a thread in between
-                self._deliveries.deliver()
+            if threading.get_ident() == here:  # without a thread in between
+                done(result)
+            else:
+                self._deliveries.put(done, result)
 
         self._start(path, args, caller, deliver, kind=kind, request_id=request_id, at=at)
-        return await future
 
     def run_sync(
         self, path: str, args: bytes, caller: Caller, *, kind: CallKind | None = None, request_id: str = ""
@@ -277,12 +304,12 @@ class _Deliveries:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._ready: deque[tuple[asyncio.Future[Outcome], Outcome | Exception]] = deque()
+        self._ready: deque[tuple[Done, Outcome | Exception]] = deque()
         self._scheduled = False
 
-    def put(self, future: asyncio.Future[Outcome], result: Outcome | Exception) -> None:
-        """An answer; on its way as soon as `flush` is called."""
-        self._ready.append((future, result))
+    def put(self, done: Done, result: Outcome | Exception) -> None:
+        """An answer, and who gets it; on its way as soon as `flush` is called."""
+        self._ready.append((done, result))
 
     def flush(self) -> None:
         """Wake the loop, unless it is about to look anyway."""
@@ -297,13 +324,11 @@ class _Deliveries:
         """On the loop: hand out what is ready."""
         self._scheduled = False
         while self._ready:
-            future, result = self._ready.popleft()
-            if future.done():
-                continue
-            if isinstance(result, Outcome):
-                future.set_result(result)
-            else:
-                future.set_exception(result)
+            done, result = self._ready.popleft()
+            try:
+                done(result)
+            except Exception:  # noqa: BLE001  one answer that can't be sent must not keep the others
+                _log.exception("an answer could not be delivered")
 
 
 class _Housekeeping:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Protocol
 
 from camber.clock import Clock, Entropy
@@ -85,8 +86,9 @@ class Committer:
         self.last = last
         self.creation_times = CreationTimes(last / 1e6)
         self.waiting: deque[_Member] = deque()
-        self.lock = threading.Condition()
         self.idle = False
+        self.wakes: SimpleQueue[None] = SimpleQueue()
+        """Wakes the writer where it is idle. One too many does no harm: it looks, and finds nothing."""
         self.closed = False
         self.broken: StorageError | None = None
         self._forgotten_ns = clock.now_ns()
@@ -95,11 +97,11 @@ class Committer:
     def submit(self, mutation: Mutation) -> None:
         """Have it run; it is settled in every case."""
         self.waiting.append(_Member(mutation))
-        if self.idle or self.closed:
-            with self.lock:
-                self.lock.notify()
-            if self.closed:
-                self._refuse_waiting(StorageError("The server is shutting down."))
+        if self.idle:
+            self.idle = False
+            self.wakes.put(None)
+        if self.closed:
+            self._refuse_waiting(StorageError("The server is shutting down."))
 
     def run_alone(self, step: Callable[[], None]) -> None:
         """Run this on the writer's thread between two groups, and return when it is done; raises what it raises."""
@@ -111,9 +113,8 @@ class Committer:
 
     def close(self) -> None:
         """Run what waits, then stop."""
-        with self.lock:
-            self.closed = True
-            self.lock.notify_all()
+        self.closed = True
+        self.wakes.put(None)
         while self._writer.thread.is_alive():  # the watchdog may put another in its place meanwhile
             self._writer.thread.join(timeout=0.1)
         self._refuse_waiting(StorageError("The server is shutting down."))
@@ -235,14 +236,15 @@ class _Writer:
     def _wait(self) -> bool:
         """True when a mutation waits, False when the committer is closed and none does."""
         committer = self._committer
-        if committer.waiting:
-            return True
-        with committer.lock:
+        while not committer.waiting:
+            if committer.closed:
+                return False
             committer.idle = True
-            while not committer.waiting and not committer.closed:
-                committer.lock.wait(timeout=1.0)
+            # Looked at once more behind the flag: whoever puts something there looks at the flag afterwards.
+            if not committer.waiting and not committer.closed:
+                committer.wakes.get()
             committer.idle = False
-        return bool(committer.waiting)
+        return True
 
     def _abandoned(self) -> None:
         """Called by the watchdog: this thread does not come back from the mutation it runs."""
@@ -283,6 +285,8 @@ class _Writer:
             self._settle_all(self.members, unknown if self._on_disk else StorageError(f"The commit failed: {error}"))
         finally:
             group.close()
+        # Now, when little is left to do: whoever is woken by this needs what this thread holds, the interpreter.
+        committer.on_settled()
         if missing is not None:
             self._create_table(missing)
         committer.forget_old_commits()
@@ -367,7 +371,6 @@ class _Writer:
             committer.feed.publish(timestamp, touched)
         for member in self.members:
             _settle(member.mutation, member.timestamp if writes else timestamp, member.error)
-        committer.on_settled()
 
     def _number_members(self, base: Timestamp, first: Timestamp) -> Timestamp:
         """Give members that wrote consecutive timestamps, others that of the state they saw; returns the group's."""

@@ -444,7 +444,7 @@ class Transaction:
         """
         self._check_open()
         number, overlay = table.number, self.overlay
-        most = limit if limit <= _FEW else _FEW
+        most = min(limit, _FEW)
         written = None if overlay is None else overlay.of_table(number)
         if not written or overlay is None:
             rows = self._few_stored(number, index.number, keys, descending, most)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from camber.backend import Backend
@@ -19,9 +20,9 @@ from camber.server.answers import (
     preflight_answer,
     text_answer,
 )
-from camber.server.asgi import ASGIApp, Receive, Scope, Send
+from camber.server.asgi import ASGIApp, Message, Receive, Scope, Send
 from camber.server.bodies import Bodies, BodyTooLargeError, ClientGoneError
-from camber.server.endpoints import Endpoints, Handler, Methods
+from camber.server.endpoints import CALLS, Endpoints, Handler, Methods
 from camber.server.not_offered import is_sync, refusal
 from camber.server.requests import Request
 
@@ -32,12 +33,12 @@ _POLICY_VIOLATION: Final = 1008
 _log = logging.getLogger("camber.server")
 
 
-def create_app(backend: Backend) -> ASGIApp:
+def create_app(backend: Backend) -> Api:
     """The API of a deployment as one ASGI application, which can be mounted in another one.
 
     It needs no lifespan events, but takes them. Whoever opened `backend` closes it.
     """
-    return _Api(backend)
+    return Api(backend)
 
 
 def create_site_app(backend: Backend) -> ASGIApp:  # noqa: ARG001  the routes of the application will come from it
@@ -45,7 +46,7 @@ def create_site_app(backend: Backend) -> ASGIApp:  # noqa: ARG001  the routes of
     return _site
 
 
-class _Api:
+class Api:
     """Finds the endpoint for each request, and turns whatever comes of it into an answer."""
 
     def __init__(self, backend: Backend) -> None:
@@ -81,7 +82,7 @@ class _Api:
             return
         except asyncio.CancelledError:
             # The server stops and does not wait any longer. Whether a mutation will still be committed is open.
-            answer = _cut_short(request)
+            answer = _cut_short(request.path)
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer and the log the reason
             answer = self._refusal(request, error)
         finally:
@@ -89,6 +90,34 @@ class _Api:
                 self._bodies.release(request)
         await send({"type": "http.response.start", "status": answer.status, "headers": self._headers(request, answer)})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def take(self, scope: Scope, body: bytes, done: Callable[[int, Headers, bytes], None]) -> bool:
+        """Begin with a request that is all there, without a task of its own; False if it is not one that can go this way.
+
+        That is a call of a function. `done` gets status, headers and body of the answer, often before this returns.
+        """
+        path = _path_of(scope)
+        if scope["method"] != "POST" or path not in CALLS or len(body) > self._backend.settings.request_body_bytes:
+            return False
+        if self._loop is None:
+            self._attach()
+        request = Request(scope, _nothing_more, path)
+
+        def answered(result: Answer | Exception) -> None:
+            answer = result if isinstance(result, Answer) else self._refusal(request, result)
+            done(answer.status, self._headers(request, answer), answer.body)
+
+        try:
+            request.check_headers(self._most_headers)
+            self._endpoints.call(request, body, CALLS[path], answered)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer and the log the reason
+            answered(error)
+        return True
+
+    def cut_short(self, path: str) -> tuple[int, Headers, bytes]:
+        """The answer to a request that `take` began and that the server does not wait for any longer."""
+        answer = _cut_short(path)
+        return answer.status, list(answer.headers), answer.body
 
     def _handler(self, request: Request) -> Handler:
         methods = self._routes.get(request.path)
@@ -150,6 +179,10 @@ def _path_of(scope: Scope) -> str:
     return path
 
 
+async def _nothing_more() -> Message:
+    raise AssertionError("the whole body is there already")
+
+
 async def _not_here(request: Request) -> Answer:
     if (not_offered := refusal(request.path)) is not None:
         if request.method == "OPTIONS":
@@ -178,8 +211,8 @@ def _wrong_method(methods: Methods) -> Handler:
     return refuse
 
 
-def _cut_short(request: Request) -> Answer:
-    if request.path.startswith(("/api/query", "/healthz", "/readyz")):
+def _cut_short(path: str) -> Answer:
+    if path.startswith(("/api/query", "/healthz", "/readyz")):
         return _stopping()
     return error_answer(503, "CommitUnknown", "The server stopped before it knew how this call ended.")
 

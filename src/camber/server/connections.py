@@ -7,9 +7,10 @@ read its answer.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from camber.settings import Settings
 
@@ -22,10 +23,26 @@ _HEAD_TOO_LARGE: Final = (
 )
 
 
-def bounded_connections(settings: Settings) -> type[BoundedConnection]:
-    """The class of connections to give to uvicorn as its `http`."""
+Respond = Callable[[int, Sequence[tuple[bytes, bytes]], bytes], None]
+
+
+class QuickApp(Protocol):
+    """An application that can answer some requests without the detour through a task and ASGI's messages."""
+
+    def take(self, scope: Any, body: bytes, done: Respond) -> bool:
+        """Begin with a request that is all there; False if it must go the usual way."""
+        ...
+
+    def cut_short(self, path: str) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
+        """The answer to a request that is not waited for any longer."""
+        ...
+
+
+def bounded_connections(settings: Settings, app: QuickApp | None) -> type[BoundedConnection]:
+    """The class of connections to give to uvicorn as its `http`; what `app` can take goes to it directly."""
 
     class Bounded(BoundedConnection):
+        quick_app = app
         most_connections = settings.connections
         head_bytes = settings.header_bytes
         head_seconds = settings.header_seconds
@@ -37,6 +54,7 @@ def bounded_connections(settings: Settings) -> type[BoundedConnection]:
 class BoundedConnection(HttpToolsProtocol):
     """One connection. For a request that arrives whole, as nearly all do, it does a few comparisons more than uvicorn's."""
 
+    quick_app: QuickApp | None
     most_connections: int
     head_bytes: int
     head_seconds: float
@@ -46,6 +64,8 @@ class BoundedConnection(HttpToolsProtocol):
     _head_length = 0
     _stray = 0
     _unsent = 0
+    _is_parsing = False
+    _held_back: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -61,7 +81,12 @@ class BoundedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         before = self.cycle
         unread = len(before.body) if before else 0
+        self._is_parsing = True
         super().data_received(data)
+        self._is_parsing = False
+        if (cycle := self._held_back) is not None:  # the rest of the body comes later
+            self._held_back = None
+            super()._start_asgi_task(cycle, self._app)
         # Before the first request there is neither scope nor cycle, whatever uvicorn's annotations say.
         if not self.scope or "method" not in self.scope:
             self._head_goes_on(len(data))
@@ -73,6 +98,36 @@ class BoundedConnection(HttpToolsProtocol):
             self._body_goes_on(len(data) - len(cycle.body) + (unread if cycle is before else 0))
         elif self._stray:
             self._stray = 0
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if (cycle := self._held_back) is not None:
+            self._held_back = None
+            self._take(cycle)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Called when the head of a request is there, or when it is its turn among several that came at once.
+        if self.quick_app is None or cycle.waiting_for_100_continue or self.flow.write_paused:
+            super()._start_asgi_task(cycle, app)
+        elif not cycle.more_body:
+            self._take(cycle)
+        elif self._is_parsing:  # most bodies come together with the head
+            self._held_back = cycle
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _take(self, cycle: RequestResponseCycle) -> None:
+        """Begin with a request that is all there, on the short way if it can go there."""
+        assert self.quick_app is not None
+        answer = _QuickAnswer(self, cycle)
+        if not self.quick_app.take(cycle.scope, bytes(cycle.body), answer.send):
+            super()._start_asgi_task(cycle, self._app)
+        elif not cycle.response_complete:
+            answer.wait(self.quick_app)
+
+    @property
+    def _app(self) -> Any:
+        return self.app  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection, unless its client is still reading an answer: then look again later whether it got on."""
@@ -107,3 +162,41 @@ class BoundedConnection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class _QuickAnswer:
+    """The answer to one request on the short way, as uvicorn's cycle would write it."""
+
+    __slots__ = ("_connection", "_cycle", "_waiting")
+
+    def __init__(self, connection: BoundedConnection, cycle: RequestResponseCycle) -> None:
+        self._connection, self._cycle = connection, cycle
+        self._waiting: asyncio.Future[None] | None = None
+
+    def send(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Write the answer, and let the connection go on with its next request."""
+        connection, cycle = self._connection, self._cycle
+        if self._waiting is not None:
+            connection.tasks.discard(self._waiting)  # pyright: ignore[reportArgumentType]
+        if cycle.response_complete or cycle.disconnected:
+            return
+        lines = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            if name == b"connection":
+                cycle.keep_alive = False  # the only thing that our answers say of it
+            else:
+                lines += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines += (b"\r\n", body)
+        connection.transport.write(b"".join(lines))
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            connection.transport.close()
+        cycle.on_response()
+
+    def wait(self, app: QuickApp) -> None:
+        """The answer comes later. A server that stops waits for it, and cancels it when it has waited long enough."""
+        self._waiting = self._connection.loop.create_future()
+        self._connection.tasks.add(self._waiting)  # pyright: ignore[reportArgumentType]
+        self._waiting.add_done_callback(lambda _: self.send(*app.cut_short(self._cycle.scope["path"])))

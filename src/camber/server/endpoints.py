@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
@@ -32,6 +34,15 @@ from camber.server.requests import Request
 Kind = Literal["query", "mutation", "action"]
 Handler = Callable[[Request], Awaitable[Answer]]
 Methods = dict[str, Handler]
+Answered = Callable[[Answer | Exception], None]
+
+CALLS: Final[Mapping[str, Kind | None]] = {
+    "/api/query": "query",
+    "/api/mutation": "mutation",
+    "/api/action": "action",
+    "/api/function": None,
+}
+"""The paths that take a call of a function in their body, and the kind of it; None is any kind, for the operator."""
 
 ALLOWED_OPERATIONS: Final = ("run", "data", "env", "sql")
 """What `/api/check_admin_key` says the key is good for."""
@@ -92,10 +103,8 @@ class Endpoints:
             "/api/check_admin_key": self._check_admin_key,
         }
         return {
-            "/api/query": {"POST": self._query, "GET": self._query_by_get},
-            "/api/mutation": {"POST": self._mutation},
-            "/api/action": {"POST": self._action},
-            "/api/function": {"POST": self._function},
+            **{path: {"POST": self._calling(kind)} for path, kind in CALLS.items()},
+            "/api/query": {"POST": self._calling("query"), "GET": self._query_by_get},
             "/api/query_ts": {"POST": self._query_ts},
             "/api/query_at_ts": {"POST": self._query_at_ts},
             "/api/query_batch": {"POST": self._query_batch},
@@ -110,29 +119,36 @@ class Endpoints:
         return {"POST": self._run} if path.startswith(_RUN) and len(path) > len(_RUN) else None
 
     # Functions.
-    async def _query(self, request: Request) -> Answer:
-        body = await self._body(request)
-        known = self._known.get(body) or self._remember(body)
-        call = known.call
-        caller, format = self._caller(request), self._format(request, call)
-        outcome = self._backend.cached(call.path, call.args, caller)
-        if outcome is None:
-            outcome = await self._outcome(request, call, caller, "query")
-        return known.answer_for(outcome, format)
+    def call(self, request: Request, body: bytes, kind: Kind | None, done: Answered) -> None:
+        """Call the function that this body names, of this kind (None: of any, for the operator); `done` gets the answer.
+
+        Where the answer is there at once, `done` is called before this returns. Raises what the request itself does wrong.
+        """
+        if kind == "query":
+            known = self._known.get(body) or self._remember(body)
+            call, answer_for = known.call, known.answer_for
+            caller = self._caller(request)
+        else:
+            caller = self._admin(request) if kind is None else self._caller(request)
+            call, answer_for = read_call(body), outcome_answer
+        format = self._format(request, call)
+        if kind == "query" and (outcome := self._backend.cached(call.path, call.args, caller)) is not None:
+            done(answer_for(outcome, format))
+            return
+
+        def ended(result: Outcome | Exception) -> None:
+            self._running -= 1
+            done(answer_for(result, format) if isinstance(result, Outcome) else result)
+
+        self._enter()
+        try:
+            self._backend.start(call.path, call.args, caller, ended, kind=kind, request_id=request.id)
+        except BaseException:
+            self._running -= 1
+            raise
 
     async def _query_by_get(self, request: Request) -> Answer:
         return await self._answer(request, read_query_string(request.scope.get("query_string", b"")), "query")
-
-    async def _mutation(self, request: Request) -> Answer:
-        return await self._answer(request, read_call(await self._body(request)), "mutation")
-
-    async def _action(self, request: Request) -> Answer:
-        return await self._answer(request, read_call(await self._body(request)), "action")
-
-    async def _function(self, request: Request) -> Answer:
-        caller = self._admin(request)
-        call = read_call(await self._body(request))
-        return outcome_answer(await self._outcome(request, call, caller, None), self._format(request, call))
 
     async def _run(self, request: Request) -> Answer:
         call = read_run(request.path[len(_RUN) :], await self._body(request))
@@ -197,6 +213,17 @@ class Endpoints:
         return Answer(200, await self._body(request), *_OCTETS)
 
     # Steps.
+    def _calling(self, kind: Kind | None) -> Handler:
+        async def handler(request: Request) -> Answer:
+            if kind is None:
+                self._admin(request)  # whoever has no key needs no body read
+            body = await self._body(request)
+            future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            self.call(request, body, kind, partial(_settle, future))
+            return await future
+
+        return handler
+
     async def _body(self, request: Request) -> bytes:
         return await self._bodies.read(request)
 
@@ -252,6 +279,15 @@ class Endpoints:
                 headers={"Retry-After": "1"},
             )
         self._running += 1
+
+
+def _settle(future: asyncio.Future[Answer], result: Answer | Exception) -> None:
+    if future.done():  # nobody waits any more
+        return
+    if isinstance(result, Answer):
+        future.set_result(result)
+    else:
+        future.set_exception(result)
 
 
 def _always(answer: Answer) -> Handler:

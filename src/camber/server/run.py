@@ -21,7 +21,7 @@ import uvicorn
 from camber.backend import Backend
 from camber.server.address_file import Address, written_down
 from camber.server.admin_keys import admin_key
-from camber.server.app import create_app, create_site_app
+from camber.server.app import Api, create_app, create_site_app
 from camber.server.asgi import ASGIApp
 from camber.server.logging import configure_logging
 from camber.server.ports import BACKLOG, listen
@@ -181,7 +181,7 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     try:
         from camber.server.connections import bounded_connections  # httptools is not everywhere
 
-        http: Any = bounded_connections(settings)
+        http: Any = bounded_connections(settings, app if isinstance(app, Api) else None)
     except ImportError:
         http = "h11"
     return uvicorn.Config(
