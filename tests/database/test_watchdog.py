@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -187,6 +188,37 @@ def test_one_that_was_given_up_can_do_nothing_any_more(world: Playground) -> Non
     assert len(errors) == 4
     assert counted(world) == 1
     assert world.write(count) == 2
+
+
+def test_one_that_comes_back_the_moment_it_is_given_up_is_answered_all_the_same(
+    world: Playground, caplog: pytest.LogCaptureFixture
+) -> None:
+    given_up, threads = threading.Event(), []
+
+    def until_given_up(ctx: MutationCtx) -> None:
+        count(ctx)
+        threads.append(threading.current_thread())
+        while not given_up.is_set():
+            with suppress(BaseException):
+                given_up.wait(3)
+
+    class Meanwhile(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "given up" in record.getMessage():  # on the watchdog's thread, which has only just begun to give it up
+                given_up.set()
+                threads[0].join(2)
+
+    caplog.set_level(logging.ERROR)
+    logger, meanwhile = logging.getLogger("camber.backend"), Meanwhile()
+    logger.addHandler(meanwhile)
+    try:
+        before, error, after = world.in_one_group(count, until_given_up, count)
+    finally:
+        logger.removeHandler(meanwhile)
+
+    assert (before, after) == (1, 2)
+    assert isinstance(error, FunctionTimeoutError)
+    assert not threads[0].is_alive()
 
 
 def test_closing_does_not_wait_for_functions_that_were_given_up(world: Playground) -> None:

@@ -216,6 +216,7 @@ class _Writer:
         self._committer = committer
         self.members: list[_Member] = []
         self.running: _Member | None = None
+        """The member that runs, or ran last: of a thread that was given up still the one, also when it has come back meanwhile."""
         self._group: WriteGroup | None = None
         self._on_disk = False
         self._handler_seconds = 0.0
@@ -336,16 +337,14 @@ class _Writer:
             if self._slot.time_is_up():
                 self._spoiled(member, error)
             member.error = error
-        finally:
-            self.running = None
-            self._handler_seconds += time.perf_counter() - started - transaction.usage.database_seconds
+        self._handler_seconds += time.perf_counter() - started - transaction.usage.database_seconds
         if transaction.missing_table is not None:  # also where the function caught the error and went on
-            overlay.rollback(mark.written)
+            overlay.rollback(mark)
             raise TableMissing(transaction.missing_table)
         if member.error is not None:
             transaction.rollback(mark)
         transaction.refuse(DatabaseUsageError("This function has ended; its ctx can't be used any more."))
-        member.wrote = overlay.wrote_since(mark.written)
+        member.wrote = overlay.wrote_since(mark)
 
     def _spoiled(self, member: _Member, error: Exception) -> None:
         """The interruption may have struck anywhere, so the group's overlay can't be trusted: the others run again."""
