@@ -17,6 +17,8 @@ from camber.values import MISSING, Validator, float_key, key_of, key_reader, par
 
 FIRST_USER_TABLE = 10_001
 ABSENT_TABLE = 2**32 - 1
+RATE_LIMITS = 518
+"""The table of attempts under rate limits: what is written there stays when a mutation is rolled back."""
 CREATION_TIME = "_creationTime"
 
 
@@ -207,7 +209,7 @@ SYSTEM_TABLES: tuple[TableInfo, ...] = (
         Index("by_name", ("name",), unique=True),
     ),
     _system_table(
-        518,
+        RATE_LIMITS,
         "_rate_limits",
         {"rule": v.string(), "key": v.string(), "used": v.number(), "since": v.number(), "expires": v.number()},
         Index("by_rule_key", ("rule", "key"), unique=True),

@@ -101,10 +101,16 @@ class Overlay:
         """A point to which `rollback` can return."""
         return len(self._journal)
 
-    def rollback(self, mark: int) -> None:
-        """Take back what was written since the mark."""
+    def rollback(self, mark: int, *, surviving: int | None = None) -> None:
+        """Take back what was written since the mark, except in the table whose writes survive."""
+        left: list[_Change] = []
         while len(self._journal) > mark:
-            self._take_back(self._journal.pop())
+            change = self._journal.pop()
+            if change.table == surviving:
+                left.append(change)
+            else:
+                self._take_back(change)
+        self._journal += reversed(left)
 
     def wrote_since(self, mark: int) -> bool:
         """Whether anything was written since the mark."""

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from camber.clock import Entropy
-from camber.database.catalog import CREATION_TIME, Catalog, IndexInfo, TableInfo, absent_table
+from camber.database.catalog import CREATION_TIME, RATE_LIMITS, Catalog, IndexInfo, TableInfo, absent_table
 from camber.database.limits import (
     Limits,
     Usage,
@@ -77,13 +77,6 @@ class CreationTimes:
     def end_ns(self) -> int:
         """Nanoseconds that are above all of them, also once they have been turned into milliseconds and rounded."""
         return int(self.last_ms * (1 + 2**-50) * 1e6)
-
-
-class Mark(NamedTuple):
-    """A point in a transaction to which it can be rolled back."""
-
-    written: int
-    attempts: int
 
 
 class Attempt(Protocol):
@@ -271,19 +264,14 @@ class Transaction:
 
     # Sub-transactions
 
-    def mark(self) -> Mark:
+    def mark(self) -> int:
         """Where a sub-transaction begins."""
-        return Mark(0 if self.overlay is None else self.overlay.mark(), len(self.attempts))
+        return 0 if self.overlay is None else self.overlay.mark()
 
-    def rollback(self, mark: Mark) -> None:
-        """Take back what was written since the mark, and count once more the attempts counted since. What was read stays read."""
-        if self.overlay is None:
-            return
-        self.overlay.rollback(mark.written)
-        attempts = self.attempts[mark.attempts :]
-        del self.attempts[mark.attempts :]
-        for attempt in attempts:
-            attempt.count(self)
+    def rollback(self, mark: int) -> None:
+        """Take back what was written since the mark. What was read stays read, and attempts under a rate limit stay counted."""
+        if self.overlay is not None:
+            self.overlay.rollback(mark, surviving=RATE_LIMITS)
 
     # Without counting against the limits, for what the engine itself keeps in system tables
 
@@ -292,9 +280,10 @@ class Transaction:
         self._check_open()
         keys = equal_range(values)
         self.reads.append(Read(table.number, index.number, *keys))
-        found = self._rows(table, index, keys, descending=False, limit=1, steady=False)
-        row = next(found, None)
-        return None if row is None else _document(row.id, row.creation_time, row.document)
+        rows = self._few(table, index, keys, descending=False, limit=1)
+        if rows is None:
+            rows = list(self._rows(table, index, keys, descending=False, limit=1, steady=False))
+        return _document(rows[0].id, rows[0].creation_time, rows[0].document) if rows else None
 
     def keep(self, table: TableInfo, current: dict[str, Any] | None, fields: dict[str, Any]) -> None:
         """Write a document of a system table: over the current one, or as a new one."""
@@ -443,18 +432,11 @@ class Transaction:
         None where there are more, which are to be read in steps, because all of them together may be large.
         """
         self._check_open()
-        number, overlay = table.number, self.overlay
         most = min(limit, _FEW)
-        written = None if overlay is None else overlay.of_table(number)
-        if not written or overlay is None:
-            rows = self._few_stored(number, index.number, keys, descending, most)
-        elif overlay.hidden(number) <= _FEW:
-            rows = self._few_merged(overlay, written, number, index, keys, descending, most)
-        else:
+        rows = self._few(table, index, keys, descending, most)
+        if rows is None or len(rows) == most < limit:
             return None
-        if len(rows) == most < limit:
-            return None
-        place = self._note_range(Read(number, index.number, *keys))
+        place = self._note_range(Read(table.number, index.number, *keys))
         documents: list[dict[str, Any]] = []
         for row in rows:
             self._count_read(len(row.document))
@@ -463,20 +445,19 @@ class Transaction:
             self._narrow(place, rows[-1].key or id_key(rows[-1].id), descending)
         return documents
 
-    def _few_merged(
-        self,
-        overlay: Overlay,
-        written: Mapping[str, StoredDocument | None],
-        table: int,
-        index: IndexInfo,
-        keys: KeyRange,
-        descending: bool,
-        limit: int,
-    ) -> Sequence[Row]:
-        """The first `limit` rows of a range, the overlay's among them."""
-        stored = self._few_stored(table, index.number, keys, descending, limit + overlay.hidden(table))
+    def _few(
+        self, table: TableInfo, index: IndexInfo, keys: KeyRange, descending: bool, limit: int
+    ) -> Sequence[Row] | None:
+        """The first `limit` rows of a range, the overlay's among them; None where the overlay hides too many stored ones."""
+        overlay, number = self.overlay, table.number
+        written = None if overlay is None else overlay.of_table(number)
+        if not written or overlay is None:
+            return self._few_stored(number, index.number, keys, descending, limit)
+        if (hidden := overlay.hidden(number)) > _FEW:
+            return None
+        stored = self._few_stored(number, index.number, keys, descending, limit + hidden)
         visible = [row for row in stored if row.id not in written]
-        entries = overlay.entries(table, index.position, keys)
+        entries = overlay.entries(number, index.position, keys)
         if entries:
             own = [_row(key, written[id]) for key, id in (reversed(entries) if descending else entries)]
             visible = sorted(visible + own[:limit], key=_key_of_row, reverse=descending)
