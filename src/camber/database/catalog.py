@@ -73,7 +73,8 @@ class TableInfo:
         """
         parts = self._parts(fields)
         tail = float_key(creation_time) + internal_id
-        keys = [tail, *[b"".join(pick(parts)) + tail for pick in self._of_index]]
+        joined = b"".join
+        keys = [tail, *[joined(pick(parts)) + tail for pick in self._of_index]]
         if max(map(len, keys)) > max_key:
             raise self._key_too_long(keys, fields, max_key)
         whole = -len(tail)

@@ -263,7 +263,8 @@ class DatabaseWriter(DatabaseReader):
         name = _name_of(table)
         if name.startswith("_"):
             raise DatabaseUsageError("System tables (prefixed with `_`) are read-only.")
-        _check_object("insert", value)
+        if type(value) is not dict:
+            _check_object("insert", value)
         transaction = self._state.transaction
         return transaction.insert(transaction.table_for_write(name), value)
 
@@ -346,7 +347,7 @@ def _decoded(method: str, id: object) -> tuple[str, int]:
 
 
 def _check_object(method: str, value: object) -> None:
-    if type(value) is not dict and not isinstance(value, Mapping):
+    if not isinstance(value, Mapping):
         raise DatabaseUsageError(f"Invalid argument `value` for `db.{method}`: Value must be an Object")
 
 

@@ -87,7 +87,9 @@ class Overlay:
 
     def put(self, table: int, id: str, before: StoredDocument | None, after: StoredDocument | None) -> None:
         """Record a write; `before` is what a read under this id gave."""
-        written = self._tables.setdefault(table, {})
+        written = self._tables.get(table)
+        if written is None:
+            written = self._tables[table] = {}
         known = id in written
         if not known:
             self._before[id] = before
@@ -129,8 +131,12 @@ class Overlay:
             del self._tables[change.table]
 
     def _resort(self, table: int, old: StoredDocument | None, new: StoredDocument | None) -> None:
-        self._hand_over_keys(table, old, new)
-        for position, listed in self._sorted.get(table, {}).items():
+        if (old is not None and old.unique_keys) or (new is not None and new.unique_keys):
+            self._hand_over_keys(table, old, new)
+        lists = self._sorted.get(table)
+        if lists is None:
+            return
+        for position, listed in lists.items():
             if old is not None:
                 del listed[bisect_left(listed, (_key(old, position), old.id))]
             if new is not None:

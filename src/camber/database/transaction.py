@@ -390,13 +390,15 @@ class Transaction:
         overlay, keys = self._writable(), document.unique_keys
         taken = overlay.taken(document)
         if taken is None:
-            written = overlay.of_table(table.number) or {}
             started = perf_counter()
             holders = self.snapshot.holders(table.number, keys)
             self.usage.database_seconds += perf_counter() - started
+            if not holders:
+                return
+            written = overlay.of_table(table.number) or {}
             taken = next((held for held in holders if held[1] != document.id and held[1] not in written), None)
-        if taken is None:
-            return
+            if taken is None:
+                return
         place, holder = taken
         index, key = table.unique_indexes[place], keys[place]
         assert key is not None

@@ -35,7 +35,12 @@ def new_id(table_number: int, now_ms: float, random_bytes: bytes) -> str:
 
 def new_internal_id(now_ms: float, random_bytes: bytes) -> bytes:
     """The 16 bytes of a fresh id: 14 random ones and the day, as Convex makes them."""
-    return random_bytes + (int(now_ms) // _MS_PER_DAY & 0xFFFF).to_bytes(2, "big")
+    return random_bytes + _day(int(now_ms // _MS_PER_DAY))
+
+
+@functools.lru_cache(maxsize=16)
+def _day(day: int) -> bytes:
+    return (day & 0xFFFF).to_bytes(2, "big")
 
 
 def encode_id(table_number: int, internal: bytes) -> str:
@@ -45,7 +50,9 @@ def encode_id(table_number: int, internal: bytes) -> str:
     body = _prefix(table_number) + internal
     text = _letters(body + _checksum(body))
     # A fresh id is read soon: it is returned, or stored in another document, and checked there.
-    _remember(text, (table_number, internal))
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[text] = (table_number, internal)
     return text
 
 
@@ -56,17 +63,13 @@ def decode_id(text: str) -> tuple[int, bytes]:
     known = _known.get(text)
     if known is None:
         known = _decode(text)
-        _remember(text, known)
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[text] = known
     return known
 
 
 _known: dict[str, tuple[int, bytes]] = {}
-
-
-def _remember(text: str, decoded: tuple[int, bytes]) -> None:
-    if len(_known) >= _MOST_KNOWN:
-        _known.clear()
-    _known[text] = decoded
 
 
 @functools.lru_cache(maxsize=1024)

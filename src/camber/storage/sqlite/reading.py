@@ -85,11 +85,12 @@ class SqliteSnapshot:
 
     def holders(self, table: int, unique_keys: Sequence[bytes | None]) -> Sequence[tuple[int, str]]:
         sql = self._tables.get(table)
-        keys = tuple([key for key in unique_keys if key is not None])
-        if sql is None or not keys:
+        if sql is None or not unique_keys:
             return ()
+        if None not in unique_keys:
+            return self._fetch(sql.holders_of_all, tuple(unique_keys))
         places = tuple([place for place, key in enumerate(unique_keys) if key is not None])
-        return self._fetch(sql.holders(places), keys)
+        return self._fetch(sql.holders(places), tuple([unique_keys[place] for place in places])) if places else ()
 
     def count(self, table: int, index: int, lower: bytes, upper: bytes | None) -> int:
         span = self._span(table, index, lower, upper)

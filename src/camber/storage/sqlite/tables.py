@@ -48,6 +48,7 @@ class TableSql:
         self._table, self._numbers, self._unique = table, numbers, unique
         self._updates: dict[tuple[int, ...], str] = {}
         self._holders: dict[tuple[int, ...], str] = {}
+        self.holders_of_all = self.holders(tuple(range(len(unique))))
 
     def order(self, index: int) -> OrderSql:
         """How to read in the order of this index; StorageError if the table has no such index."""
