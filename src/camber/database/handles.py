@@ -263,8 +263,7 @@ class DatabaseWriter(DatabaseReader):
         name = _name_of(table)
         if name.startswith("_"):
             raise DatabaseUsageError("System tables (prefixed with `_`) are read-only.")
-        if type(value) is not dict:
-            _check_object("insert", value)
+        _check_object("insert", value)
         transaction = self._state.transaction
         return transaction.insert(transaction.table_for_write(name), value)
 
