@@ -19,6 +19,7 @@ def main() -> None:
     use_generator_core()
     with contenders.camber() as camber, contenders.fastapi() as fastapi, contenders.group_commit() as floor:
         camber.run("tiers:set", {"name": "Gold", "percentOff": 10.0})  # an unknown tier would be logged each time
+        fastapi.call("POST", "/tiers", {"name": "Gold", "percentOff": 10.0})
         function = camber.function_request("crowdfundingBackers:addBacker", BACKER)
         requests = {
             camber: numbered(function),

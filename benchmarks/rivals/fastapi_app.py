@@ -1,12 +1,14 @@
 """The rival most teams would write: FastAPI, SQLAlchemy 2 and SQLite (WAL, synchronous FULL) under uvicorn.
 
-The same tables, indexes and checks as the crowdfunding application. Endpoints are `def`, so Starlette runs them in its
+The same tables, indexes, look-ups and checks as the crowdfunding application; where one statement can do what there are two
+look-ups there, it does. Endpoints are `def`, so Starlette runs them in its
 threads: tried against `async def` with aiosqlite, that is the faster form here (see README.md). Writers queue at a lock of
 this process instead of polling SQLite's own, and take SQLite's at BEGIN, which avoids its upgrade from reader to writer.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import threading
@@ -20,10 +22,14 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, HTTPException
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from sqlalchemy import Engine, ForeignKey, Index, create_engine, event, insert, select, update
+from sqlalchemy import Engine, ForeignKey, Index, and_, create_engine, event, insert, or_, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 CLAIM_SECONDS = 600.0
+ATTEMPTS, ATTEMPTS_MS = 10, 60_000.0
+DAY_MS = 86_400_000.0
+
+log = logging.getLogger(__name__)
 
 
 class Base(DeclarativeBase):
@@ -45,6 +51,23 @@ class Admin(Base):
     note: Mapped[str | None]
 
 
+class Tier(Base):
+    __tablename__ = "tiers"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    percent_off: Mapped[float]
+    access_days: Mapped[float | None]
+
+
+class SignInAttempts(Base):
+    """How often somebody has tried to sign in during this minute."""
+
+    __tablename__ = "sign_in_attempts"
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    used: Mapped[int]
+    since: Mapped[float]
+
+
 class User(Base):
     __tablename__ = "users"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -55,6 +78,8 @@ class User(Base):
     active_session_id: Mapped[str | None]
     session_started_at: Mapped[float | None]
     crowdfunding_backer_id: Mapped[int | None] = mapped_column(ForeignKey("crowdfunding_backers.id"))
+    backer_access_granted_at: Mapped[float | None]
+    backer_access_until: Mapped[float | None]
 
 
 class Backer(Base):
@@ -128,9 +153,16 @@ class Claim(Message):
     crowdfunding_backer_token: str
 
 
+class TierIn(Message):
+    name: str
+    percent_off: float
+    access_days: float | None = None
+
+
 class AppUser(Message):
     user_id: int
     email: str
+    is_admin: bool
     session_id: str
 
 
@@ -166,6 +198,10 @@ def writing() -> Iterator[Session]:
         yield session
 
 
+def same_code(stored: str, entered: str) -> bool:
+    return compare_digest(stored.encode(), entered.encode())
+
+
 def now() -> float:
     return time.time() * 1000
 
@@ -192,6 +228,15 @@ def set_app_state(state: AppStateOut) -> None:
             session.add(AppState(key="config", crowdfunding_active=state.crowdfunding_active))
 
 
+@app.post("/tiers")
+def set_tier(new: TierIn) -> int:
+    with writing() as session:
+        tier = Tier(**new.model_dump())
+        session.add(tier)
+        session.flush()
+        return tier.id
+
+
 @app.get("/backers/{username}")
 def get_backer(username: str) -> BackerOut | None:
     with Reading() as session:
@@ -202,12 +247,21 @@ def get_backer(username: str) -> BackerOut | None:
 @app.post("/backers")
 def add_backer(new: BackerIn) -> Added:
     with writing() as session:
-        existing = session.scalar(
-            select(Backer.id).where(Backer.username == new.username, Backer.access_code == new.access_code)
+        lower = new.username.lower()
+        rows = session.execute(
+            select(Backer.id, Backer.access_code).where(
+                or_(
+                    Backer.username_lower == lower,
+                    and_(Backer.username == new.username, Backer.access_code == new.access_code),
+                )
+            )
         )
+        existing = next((id for id, code in rows if same_code(code, new.access_code)), None)
         if existing is not None:
             return Added(success=False, reason="already_exists", id=existing)
-        backer = Backer(**new.model_dump(), username_lower=new.username.lower())
+        if session.scalar(select(Tier.id).where(Tier.name == new.tier)) is None:
+            log.warning("there is no tier %s yet", new.tier)
+        backer = Backer(**new.model_dump(), username_lower=lower)
         session.add(backer)
         session.flush()
         return Added(success=True, id=backer.id)
@@ -226,7 +280,7 @@ def verify_backer(given: Credentials) -> ClaimToken:
         candidates = session.scalars(
             select(Backer).where(Backer.username_lower == given.username.strip().lower())
         ).all()
-        matching = [backer for backer in candidates if compare_digest(backer.access_code, given.access_code.strip())]
+        matching = [backer for backer in candidates if same_code(backer.access_code, given.access_code.strip())]
         if not matching or matching[0].revoked_at is not None:
             return ClaimToken(valid=False, reason="invalid_credentials")
         backer = matching[0]
@@ -240,13 +294,36 @@ def verify_backer(given: Credentials) -> ClaimToken:
 @app.post("/users/ensure")
 def ensure_app_user(claim: Claim, x_user: Annotated[str, Header()], x_email: Annotated[str, Header()]) -> AppUser:
     with writing() as session:
-        session_id = str(uuid.uuid4())
-        user = session.scalar(select(User).where(User.auth_user_id == x_user))
-        if user is None:
-            user = _sign_up(session, claim, auth_user_id=x_user, email=x_email)
-        user.active_session_id, user.session_started_at = session_id, now()
-        session.flush()
-        return AppUser(user_id=user.id, email=user.email, session_id=session_id)
+        try:
+            return _start_session(session, claim, auth_user_id=x_user, email=x_email)
+        except HTTPException as error:  # raised before anything else was written: the attempt alone is committed
+            refusal = error
+    raise refusal
+
+
+def _start_session(session: Session, claim: Claim, *, auth_user_id: str, email: str) -> AppUser:
+    _count_attempt(session, auth_user_id)
+    user = session.scalar(select(User).where(User.auth_user_id == auth_user_id))
+    if user is None:
+        user = _sign_up(session, claim, auth_user_id=auth_user_id, email=email)
+    session_id = str(uuid.uuid4())
+    user.active_session_id, user.session_started_at = session_id, now()
+    session.flush()
+    is_admin = session.scalar(select(Admin.id).where(Admin.email == email.strip().lower())) is not None
+    return AppUser(user_id=user.id, email=user.email, is_admin=is_admin, session_id=session_id)
+
+
+def _count_attempt(session: Session, subject: str) -> None:
+    """At most 10 in each minute; refused ones count too."""
+    attempts = session.get(SignInAttempts, subject)
+    if attempts is None:
+        session.add(SignInAttempts(subject=subject, used=1, since=now()))
+    elif now() >= attempts.since + ATTEMPTS_MS:
+        attempts.used, attempts.since = 1, now()
+    elif attempts.used >= ATTEMPTS:
+        raise HTTPException(429, "Too many sign-in attempts.")
+    else:
+        attempts.used += 1
 
 
 def _sign_up(session: Session, claim: Claim, *, auth_user_id: str, email: str) -> User:
@@ -261,7 +338,16 @@ def _sign_up(session: Session, claim: Claim, *, auth_user_id: str, email: str) -
         raise HTTPException(422, "Backer verification does not match. Please verify again.")
     if session.scalar(select(User.id).where(User.email == email)) is not None:
         raise HTTPException(409, "An account with this email already exists")
-    user = User(auth_user_id=auth_user_id, email=email, created_at=now(), crowdfunding_backer_id=backer.id)
+    tier = session.scalar(select(Tier).where(Tier.name == backer.tier))
+    until = None if tier is None or tier.access_days is None else now() + tier.access_days * DAY_MS
+    user = User(
+        auth_user_id=auth_user_id,
+        email=email,
+        created_at=now(),
+        crowdfunding_backer_id=backer.id,
+        backer_access_granted_at=now(),
+        backer_access_until=until,
+    )
     session.add(user)
     session.flush()
     marked = session.execute(
