@@ -141,6 +141,10 @@ class Backend:
             return f"the last commit failed: {self.database.broken}"
         if self._abandoned >= MAX_ABANDONED_THREADS:
             return f"{self._abandoned} functions did not stop when their time was over; restarting"
+        if (
+            self.database.storage.trouble() is not None
+        ):  # the reason names files: it is for the log, at each write it refuses
+            return "nothing can be written any more"
         return None
 
     # Calling functions

@@ -73,6 +73,13 @@ def test_a_transaction_beyond_a_limit_is_refused_with_convex_s_text(
         assert world.read(lambda ctx: ctx.db.query("numbers").count()) == 6
 
 
+def test_bytes_are_counted_not_characters() -> None:
+    with limited(bytes_read=1000) as world:
+        world.insert("numbers", {"text": "é" * 600})
+        with pytest.raises(LimitError, match="Too many bytes read"):
+            world.read(lambda ctx: ctx.db.query("numbers").first())
+
+
 def test_as_much_as_the_limit_is_allowed() -> None:
     with limited(documents_read=5, ranges_read=2, documents_written=5) as world:
         fill(world, 5)

@@ -30,6 +30,16 @@ def test_health_and_readiness(opened: Opening) -> None:
     assert (client.get("/readyz").status, client.get("/readyz").body) == (503, b"shutting down")
 
 
+def test_a_server_whose_data_was_taken_away_is_not_ready(client: Client) -> None:
+    file = client.backend.data / "camber.sqlite3"
+    file.rename(file.with_name("elsewhere"))
+
+    assert (client.get("/readyz").status, client.get("/readyz").body) == (503, b"nothing can be written any more")
+
+    file.with_name("elsewhere").rename(file)
+    assert client.get("/readyz").status == 200
+
+
 def test_echo_gives_bytes_back_and_never_a_page(client: Client) -> None:
     page = b"<script>alert(1)</script>"
     answered = client.post("/echo", page, headers={"Content-Type": "text/html"})

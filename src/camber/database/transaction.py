@@ -146,7 +146,7 @@ class Transaction:
         found = self._find(table.number, id)
         if found is None:
             return None
-        self._count_read(len(found[1]))
+        self._count_read(found[1])
         return _document(id, *found)
 
     def read(
@@ -197,7 +197,7 @@ class Transaction:
             for row in self._rows(table, index, keys, descending=descending, limit=at_most, steady=steady):
                 self._check_open()
                 last = row.key or id_key(row.id)
-                self._count_read(len(row.document))
+                self._count_read(row.document)
                 yield last, _document(row.id, row.creation_time, row.document)
             ended = True
         finally:
@@ -258,7 +258,7 @@ class Transaction:
         """Remove the document with this id."""
         overlay = self._writable()
         creation_time, text = self._found_for_write(table, id, "Delete")
-        self._count_write(len(text))
+        self._count_write(len(text.encode()))
         before = self._stored(table, id, creation_time, decode_document(text))
         overlay.put(table.number, id, before, None)
 
@@ -441,7 +441,7 @@ class Transaction:
         place = self._note_range(Read(table.number, index.number, *keys))
         documents: list[dict[str, Any]] = []
         for row in rows:
-            self._count_read(len(row.document))
+            self._count_read(row.document)
             documents.append(_document(row.id, row.creation_time, row.document))
         if rows and len(rows) == limit:
             self._narrow(place, rows[-1].key or id_key(rows[-1].id), descending)
@@ -526,10 +526,10 @@ class Transaction:
         span = (last, upper) if descending else (lower, last + b"\x00")
         self.reads[place] = Read(table, index, *span, prefix)
 
-    def _count_read(self, size: int) -> None:
+    def _count_read(self, text: str) -> None:
         limits, usage = self.limits, self.usage
         usage.documents_read += 1
-        usage.bytes_read += size
+        usage.bytes_read += len(text) if text.isascii() else len(text.encode())
         if usage.documents_read > limits.documents_read:
             raise too_many_documents_read(limits)
         if usage.bytes_read > limits.bytes_read:

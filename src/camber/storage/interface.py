@@ -140,6 +140,9 @@ class WriteGroup(Snapshot, Protocol):
     def commit(self, writes: Sequence[RowWrite], record: CommitRow) -> None:
         """Write all of it and the log row in one transaction, and return once it is on disk. The group is closed then.
 
+        After a read on this snapshot has failed it is refused with that error: what a function made of a read that told it nothing
+        must not be stored.
+
         Where `writes` name a row more than once, the later ones follow the earlier ones; among different rows the order is free,
         also where a unique key moves from one to another. Raises DiskFullError (rolled back, nothing is stored),
         UniqueKeyTaken (rolled back), CommitUnknownError (it may be stored; the storage refuses everything from then on, and the
@@ -258,6 +261,10 @@ class Storage(Protocol):
 
         Raises StorageError for anything that would write, takes longer than `seconds`, or is no SQL (with the engine's message).
         """
+        ...
+
+    def trouble(self) -> str | None:
+        """Why nothing more can be written, for the operator, if the driver knows of a reason; asked now and then."""
         ...
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from tests.storage.people import (
     Person,
     commit,
     everyone,
+    everyone_in,
     inserting,
     last_timestamp,
     name_key,
@@ -184,3 +185,21 @@ def test_a_snapshot_from_before_a_change_reads_on(storage: Storage) -> None:
     )
 
     assert [first, *scan] == sorted(rows(FOLK, BY_NAME), key=lambda row: row.key)
+
+
+def test_snapshots_from_before_each_of_many_changes_read_on(storage: Storage) -> None:
+    commit(storage, *map(inserting, FOLK))
+    snapshots = []
+    for name in ("folk", "people", "folk", "people"):
+        snapshots.append(storage.snapshot())
+        shown = TableLayout(PEOPLE.number, name, PEOPLE.indexes, PEOPLE.columns)
+        storage.change_schema(schema_change(storage, ShowTable(shown)))
+        storage.snapshot().close()
+    storage.change_schema(schema_change(storage, DropIndex(PEOPLE.number, BY_NAME)))
+
+    snapshots.pop(1).close()
+    storage.change_schema(schema_change(storage, DropIndex(PEOPLE.number, BY_EMAIL)))
+    for snapshot in snapshots:
+        assert everyone_in(snapshot, BY_NAME) == sorted(rows(FOLK, BY_NAME), key=lambda row: row.key)
+        assert len(everyone_in(snapshot, BY_EMAIL)) == len(FOLK)
+    assert len(everyone(storage)) == len(FOLK)

@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from camber.errors import DataFolderError, DataFolderInUseError, StorageError
-from camber.storage import Storage, open_storage
+from camber.storage import CommitRow, Storage, Timestamp, open_storage
 from tests.storage.people import BY_NAME, PEOPLE, Person, commit, create_tables, everyone, everyone_in, inserting, rows
 
 ADA = Person(1, "ada", "ada@example.com")
@@ -236,6 +236,20 @@ def test_damage_in_the_middle_shows_when_it_is_read(folder: Path) -> None:
         everyone(storage, BY_NAME)
 
 
+def test_a_group_in_which_a_read_failed_commits_nothing(folder: Path) -> None:
+    file = folder / "camber.sqlite3"
+    with opened(folder) as storage:
+        group = storage.write_group()
+        for page in range(1, file.stat().st_size // 4096):
+            overwrite(file, page * 4096, b"\xff" * 64)
+        with pytest.raises(StorageError) as failed:
+            group.first(PEOPLE.number, BY_NAME, b"", None, limit=1)
+        with pytest.raises(StorageError) as refused:
+            group.commit([inserting(Person(2, "bob"))], CommitRow(Timestamp(group.timestamp + 1), b"", b"token"))
+
+    assert refused.value is failed.value
+
+
 def overwrite(file: Path, place: int, content: bytes) -> None:
     with file.open("r+b") as opened:
         opened.seek(place)
@@ -312,6 +326,7 @@ def test_nothing_is_acknowledged_after_a_file_was_removed(folder: Path, suffix: 
         if replaced:
             file.write_bytes(content)
 
+        assert "removed or replaced" in (storage.trouble() or "")
         with pytest.raises(StorageError, match="removed or replaced"):
             commit(storage, inserting(Person(2, "bob")))
         assert everyone_in(before) == rows([ADA])

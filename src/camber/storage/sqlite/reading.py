@@ -44,6 +44,8 @@ class SqliteSnapshot:
         self._tables, self._path, self._when_closed = tables, path, when_closed
         self._lock = threading.Lock()
         self._is_closed = self._has_ended = False
+        self._failure: StorageError | None = None
+        """Why a read failed, once one did."""
 
     def get(self, table: int, id: str) -> Row | None:
         sql = self._tables.get(table)
@@ -130,7 +132,8 @@ class SqliteSnapshot:
             try:
                 return self._cursor.execute(sql, bindings).fetchall()
             except apsw.Error as error:
-                raise storage_error(error, self._path) from error
+                self._failure = storage_error(error, self._path)
+                raise self._failure from error
 
     def _span(
         self, table: int, index: int, lower: bytes, upper: bytes | None

@@ -151,6 +151,7 @@ class SqliteStorage:
             except BaseException:
                 self._eras.pop()
                 raise
+            self._forget_eras()
             self._writer.checkpoint_when_due()
         finally:
             self._writer.end()
@@ -158,6 +159,9 @@ class SqliteStorage:
     def sql(self, statement: str, *, limit: int, seconds: float) -> SqlResult:
         self._writer.refuse_when_broken()
         return run_statement(self._open_reader, statement, limit=limit, seconds=seconds)
+
+    def trouble(self) -> str | None:
+        return self._writer.trouble()
 
     def close(self) -> None:
         with self._closing:
@@ -185,6 +189,12 @@ class SqliteStorage:
         snapshot = SqliteSnapshot(reader, timestamp, self._tables_at(timestamp), self._folder.file, self._end_snapshot)
         self._open.add(snapshot)
         return snapshot
+
+    def _forget_eras(self) -> None:
+        """Drop what only snapshots could need that are closed by now; the last but one stays for a snapshot that is just being opened."""
+        oldest = min([snapshot.timestamp for snapshot in list(self._open)], default=self._eras[-1][0])
+        needed = sum(since <= oldest for since, _ in self._eras) - 1
+        self._eras = self._eras[min(needed, len(self._eras) - 2) :]  # a new list: other threads look through this one
 
     def _tables_at(self, timestamp: Timestamp) -> dict[int, TableSql]:
         return next(tables for since, tables in reversed(self._eras) if since <= timestamp)

@@ -189,6 +189,15 @@ class Writer:
                 " stop the server and put the files back"
             )
 
+    def trouble(self) -> str | None:
+        """Why nothing more can be written, if that is so."""
+        try:
+            self.refuse_when_broken()
+            self.refuse_when_moved()
+        except StorageError as error:
+            return str(error)
+        return None
+
     def close(self) -> None:
         """Close the connection, once no transaction is open; a later `begin` raises StorageError."""
         self._busy.acquire()
@@ -282,6 +291,8 @@ class SqliteWriteGroup(SqliteSnapshot):
         try:
             with self._lock:
                 self._refuse_when_closed()
+                if self._failure is not None:
+                    raise self._failure
                 self._is_committing = True
                 work = partial(write_rows, tables=self._tables, writes=writes)
                 self._writer.commit(work, record, after=self.timestamp)
