@@ -31,6 +31,7 @@ from camber.functions import (
     system_functions,
     too_large,
 )
+from camber.functions.runner import built_in_variables
 from camber.identity import Caller
 from camber.settings import Settings
 from camber.storage import SqlResult, Storage, Timestamp, open_onlooker, open_storage
@@ -65,6 +66,7 @@ class Backend:
         self.data, self.settings, self.application = data, settings, application
         self.on_unhealthy: Callable[[], None] = lambda: None
         """Called from some thread when the process should be replaced by a new one."""
+        self._origins = settings.api_origin(), settings.site_origin()
         self._deliveries = _Deliveries()
         self._abandoned = 0
         self._closed = False
@@ -119,6 +121,13 @@ class Backend:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver answers on this loop from now on."""
         self._deliveries.loop = loop
+
+    def listens_at(self, url: str, site_url: str) -> None:
+        """Tell functions these addresses where the settings name no others: with port 0 the system has chosen a port by now."""
+        settings = self.settings
+        self._origins = settings.cloud_url or url, settings.site_url or site_url
+        self._runner.built_in = built_in_variables(*self._origins)
+        self._serve(self.application)
 
     def observe(self, on_run: Callable[[Usage], None] | None) -> None:
         """Have this told what each run of a query or mutation looked up, on the thread that ran it; None: nobody."""
@@ -250,7 +259,7 @@ class Backend:
     # The steps of the above
 
     def _serve(self, application: Application) -> None:
-        url, site_url = self.settings.api_origin(), self.settings.site_origin()
+        url, site_url = self._origins
         self.application = application
         self._runner.serve({**application.functions, **system_functions(application, url=url, site_url=site_url)})
 

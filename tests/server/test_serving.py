@@ -124,6 +124,13 @@ def test_both_ports_answer(server: Server) -> None:
     assert (status, body) == (404, b"This Convex deployment does not have HTTP actions enabled.")
 
 
+def test_a_server_on_a_port_that_the_system_chose_tells_its_functions(server: Server) -> None:
+    key = admin_key(server.data)
+
+    assert server.value("function", "_system/cli/convexUrl:cloudUrl", key=key) == server.address.url
+    assert server.value("function", "_system/cli/convexUrl:siteUrl", key=key) == server.address.site_url
+
+
 def test_the_data_folder_says_where_the_server_is(server: Server) -> None:
     file = server.data / "server.json"
     said = json.loads(file.read_text())

@@ -210,6 +210,12 @@ def test_kinds_are_not_mixed_up(validator: Validator, value: object) -> None:
     assert refusal(validator, value).path == ""
 
 
+def test_a_number_that_is_not_whole_is_told_so() -> None:
+    error = refusal(v.number(whole=True), 5.5)
+
+    assert str(error).endswith("Value: 5.5\nValidator: v.float64() with a whole number within ±2^53")
+
+
 def test_an_optional_field_may_be_missing_but_not_null() -> None:
     validator = v.object({"a": v.optional(v.string())})
 

@@ -38,6 +38,11 @@ class FunctionsByPath:
         return self.by_path.get(path) or self.by_path.get(canonical_path(path))
 
 
+def built_in_variables(url: str, site_url: str) -> dict[str, str]:
+    """The environment variables that are not stored but follow from where the server is reached (protocol 6.4)."""
+    return {"CONVEX_CLOUD_URL": url, "CONVEX_SITE_URL": site_url}
+
+
 class Runner:
     """Runs the functions of one deployment. Safe for several threads."""
 
@@ -52,7 +57,7 @@ class Runner:
     ) -> None:
         self.database, self.settings, self.entropy = database, settings, entropy
         self.functions = FunctionsByPath({})
-        self.built_in = {"CONVEX_CLOUD_URL": settings.api_origin(), "CONVEX_SITE_URL": settings.site_origin()}
+        self.built_in = built_in_variables(settings.api_origin(), settings.site_origin())
         """Environment variables that are not stored (protocol 6.4)."""
         self.version = 0
         """Counts applications: a result of an earlier one is not kept."""

@@ -59,6 +59,8 @@ def serve(
         configure_logging(settings)
         _allow_open_files(2 * settings.connections + _SPARE_FILES)
         url, site_url = (local_origin(settings.host, taken[0].getsockname()[1]) for taken in (api, site))
+        if 0 in (settings.port, settings.site_port):
+            backend.listens_at(url, site_url)
         address = Address(url, site_url, os.getpid(), time.time() * 1_000)
         stack.enter_context(written_down(backend.data, address))
         running = _Running(backend, api, site)

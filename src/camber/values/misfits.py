@@ -41,9 +41,8 @@ class Misfit(Fault):
         return fault
 
     def _message(self, path: str) -> str:
-        return (
-            f"Value does not match validator.\n{path}\nValue: {shown(self.value)}\nValidator: {self.validator.render()}"
-        )
+        wanted = f"{self.validator.render()}{self.detail}"
+        return f"Value does not match validator.\n{path}\nValue: {shown(self.value)}\nValidator: {wanted}"
 
 
 class MissingField(Misfit):

@@ -193,7 +193,7 @@ class NumberValidator(Validator):
             number = value if type(value) is float else self._number(value)
             if -WHOLE_LIMIT <= number <= WHOLE_LIMIT and number.is_integer():
                 return number
-            raise Misfit(self, value)
+            raise Misfit(self, value, " with a whole number within ±2^53")
 
         return check
 
