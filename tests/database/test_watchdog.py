@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from camber import MutationCtx, QueryCtx, define_table, v
+from camber.database import Usage, Watchdog
+from camber.database.watchdog import Slot
 from camber.errors import CamberError, FunctionError, FunctionTimeoutError
 from camber.settings import Settings
 from tests.database.playground import Call, Playground, playground
@@ -310,6 +313,41 @@ def test_a_recursion_without_end_is_an_error_like_any_other(world: Playground) -
         world.write(deeper)
 
     assert world.write(count) == 1
+
+
+def waits(usage: Usage, seconds: float) -> None:
+    """As a transaction does around a call of the database."""
+    usage.waiting_since = started = time.perf_counter()
+    time.sleep(seconds)
+    usage.waited(started)
+
+
+@contextmanager
+def supervised(*, database_seconds: float) -> Iterator[Slot]:
+    watchdog = Watchdog(database_seconds=database_seconds)
+    try:
+        yield watchdog.slot(lambda: None)
+    finally:
+        watchdog.close()
+
+
+def test_one_long_call_of_the_database_is_not_the_function_s_own_time() -> None:
+    with supervised(database_seconds=5) as slot:
+        usage = Usage()
+        slot.run(lambda: waits(usage, 0.4), 0.1, usage)
+
+        with pytest.raises(FunctionTimeoutError, match="maximum duration"):
+            slot.run(lambda: (waits(usage, 0.2), loops(None)), 0.1, usage)
+
+
+def test_waiting_for_the_database_has_a_limit_of_its_own() -> None:
+    with supervised(database_seconds=0.2) as slot:
+        usage = Usage()
+        with pytest.raises(FunctionTimeoutError, match="timed out performing too many system operations"):
+            slot.run(lambda: [waits(usage, 0.02) for _ in range(50)], 0.1, usage)
+
+        usage = Usage()
+        slot.run(lambda: [waits(usage, 0.02) for _ in range(50)], math.inf, usage)
 
 
 def test_waiting_for_the_database_is_not_the_function_s_own_time(world: Playground) -> None:

@@ -20,7 +20,7 @@ from camber.database.feed import CommitFeed
 from camber.database.limits import Limits
 from camber.database.overlay import Overlay
 from camber.database.transaction import Attempt, CreationTimes, LookUp, TableMissing, Transaction
-from camber.database.watchdog import Abandoned, Slot, Watchdog, timed_out
+from camber.database.watchdog import Abandoned, Slot, Watchdog
 from camber.errors import CommitUnknownError, DatabaseUsageError, FunctionTimeoutError, StorageError
 from camber.storage import CommitRow, Row, Storage, Timestamp, WriteGroup
 
@@ -130,7 +130,7 @@ class Committer:
         if stuck is not None:
             others = [member for member in abandoned.members if member is not stuck]
             self.again(others, tuple(stuck.attempts))
-            _settle(stuck.mutation, None, timed_out(stuck.mutation.seconds))
+            _settle(stuck.mutation, None, abandoned.error())
         self._writer = _Writer(self)
         self.on_settled()
 
@@ -246,6 +246,11 @@ class _Writer:
                 committer.wakes.get()
             committer.idle = False
         return True
+
+    def error(self) -> FunctionTimeoutError:
+        """The error of the mutation that this thread does not come back from."""
+        assert self._slot is not None
+        return self._slot.error()
 
     def _abandoned(self) -> None:
         """Called by the watchdog: this thread does not come back from the mutation it runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 
 from camber.errors import LimitError
 
@@ -23,7 +24,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Usage:
-    """What one transaction has read and written so far. `database_seconds` is time spent waiting for the database."""
+    """What one transaction has read and written so far.
+
+    `database_seconds` is time spent waiting for the database, without the call that goes on since `waiting_since` (0: none does).
+    """
 
     documents_read: int = 0
     bytes_read: int = 0
@@ -31,6 +35,12 @@ class Usage:
     documents_written: int = 0
     bytes_written: int = 0
     database_seconds: float = 0.0
+    waiting_since: float = 0.0
+
+    def waited(self, started: float) -> None:
+        """A call of the database that began at `waiting_since`, here `started`, has ended."""
+        self.database_seconds += perf_counter() - started
+        self.waiting_since = 0.0
 
 
 _ADVICE = (

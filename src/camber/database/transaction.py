@@ -208,12 +208,12 @@ class Transaction:
         """How many documents the range holds: one range and no documents of the limits."""
         self._check_open()
         self._note_range(Read(table.number, index.number, *keys))
-        started = perf_counter()
+        self.usage.waiting_since = started = perf_counter()
         count = self.snapshot.count(table.number, index.number, keys.lower, keys.upper)
         if self.overlay is not None and (written := self.overlay.of_table(table.number)):
             count += len(self.overlay.entries(table.number, index.position, keys))
             count -= sum(self._was_in_range(table, index, id, keys) for id in written)
-        self.usage.database_seconds += perf_counter() - started
+        self.usage.waited(started)
         return count
 
     # Writing
@@ -352,9 +352,9 @@ class Transaction:
         if self.overlay is not None and (written := self.overlay.of_table(table)) and id in written:
             document = written[id]
             return None if document is None else (document.creation_time, document.text)
-        started = perf_counter()
+        self.usage.waiting_since = started = perf_counter()
         row = self.snapshot.get(table, id)
-        self.usage.database_seconds += perf_counter() - started
+        self.usage.waited(started)
         return None if row is None else (row.creation_time, row.document)
 
     def _found_for_write(self, table: TableInfo, id: str, action: str) -> tuple[float, str]:
@@ -390,9 +390,9 @@ class Transaction:
         overlay, keys = self._writable(), document.unique_keys
         taken = overlay.taken(document)
         if taken is None:
-            started = perf_counter()
+            self.usage.waiting_since = started = perf_counter()
             holders = self.snapshot.holders(table.number, keys)
-            self.usage.database_seconds += perf_counter() - started
+            self.usage.waited(started)
             if not holders:
                 return
             written = overlay.of_table(table.number) or {}
@@ -472,9 +472,9 @@ class Transaction:
         kept = self.kept
         if kept is not None and (known := kept.get(asked)) is not None:
             return known
-        started = perf_counter()
+        self.usage.waiting_since = started = perf_counter()
         rows = self.snapshot.first(table, index, lower, upper, descending=descending, limit=limit)
-        self.usage.database_seconds += perf_counter() - started
+        self.usage.waited(started)
         if kept is not None and len(rows) <= 2 and len(kept) < _MOST_KEPT:
             kept[asked] = rows
         return rows
@@ -483,17 +483,17 @@ class Transaction:
         self, table: TableInfo, index: IndexInfo, keys: KeyRange, *, descending: bool, limit: int | None
     ) -> Iterator[Row]:
         usage = self.usage
-        started = perf_counter()
+        usage.waiting_since = started = perf_counter()
         rows = self.snapshot.scan(
             table.number, index.number, keys.lower, keys.upper, descending=descending, limit=limit
         )
         while True:
             batch = list(islice(rows, _BATCH))
-            usage.database_seconds += perf_counter() - started
+            usage.waited(started)
             yield from batch
             if len(batch) < _BATCH:
                 return
-            started = perf_counter()
+            self.usage.waiting_since = started = perf_counter()
 
     def _was_in_range(self, table: TableInfo, index: IndexInfo, id: str, keys: KeyRange) -> bool:
         """Whether the snapshot, without the overlay, has this document in the range."""

@@ -7,6 +7,7 @@ its owner is told, goes on with another thread, and makes sure that what the old
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
 import time
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 GRACE_SECONDS = 0.25
 """How long after the exception a thread may take to come back."""
+
+MAX_DATABASE_SECONDS = 15.0
+"""How long a function may wait for the database (protocol 3.11)."""
 
 _AGAIN_SECONDS = 0.1
 _PERIOD_SECONDS = 0.02
@@ -38,6 +42,9 @@ class DatabaseTime(Protocol):
     """Tells how much of a run was spent waiting for the database, which is not the function's own time."""
 
     database_seconds: float
+    """Waited so far, in calls that have ended."""
+    waiting_since: float
+    """When the call began that goes on; 0 if none does."""
 
 
 class Slot:
@@ -54,6 +61,7 @@ class Slot:
         self._abandoned = False
         self._seconds, self._started = 0.0, 0.0
         self._usage: DatabaseTime | None = None
+        self._is_database_slow = False
 
     def run(self, function: Callable[[], T], seconds: float, usage: DatabaseTime) -> T:
         """Call the function. Raises FunctionTimeoutError if it ran out of time, Abandoned if it came back too late for that."""
@@ -65,10 +73,16 @@ class Slot:
                 self._end()
         except Interrupted:
             self._end()
-            raise timed_out(seconds) from None
+            raise self.error() from None
         if self._strikes:  # the function caught the interruption and went on
-            raise timed_out(seconds)
+            raise self.error()
         return result
+
+    def error(self) -> FunctionTimeoutError:
+        """The error of the latest run, whose time was over."""
+        if self._is_database_slow:
+            return FunctionTimeoutError("Your request timed out performing too many system operations.")
+        return timed_out(self._seconds)
 
     def time_is_up(self) -> bool:
         """Whether the latest run was interrupted."""
@@ -76,7 +90,7 @@ class Slot:
 
     def _begin(self, seconds: float, usage: DatabaseTime) -> None:
         self._seconds = float("inf") if _debugger_attached() else seconds
-        self._usage, self._strikes = usage, 0
+        self._usage, self._strikes, self._is_database_slow = usage, 0, False
         self._started = time.perf_counter()
         self._runs += 1
         self._run = self._runs
@@ -100,7 +114,12 @@ class Slot:
         run, usage = self._run, self._usage
         if not run or usage is None or self._abandoned:
             return False
-        over = now - self._started - usage.database_seconds - self._seconds
+        since = usage.waiting_since
+        database = usage.database_seconds + (now - since if since else 0.0)
+        own_over = now - self._started - database - self._seconds
+        database_over = database - self._watchdog.database_seconds if math.isfinite(self._seconds) else -math.inf
+        over = max(own_over, database_over)
+        self._is_database_slow = database_over > own_over
         if over > GRACE_SECONDS and self._strikes:
             self._abandon(run)
         elif over > self._strikes * _AGAIN_SECONDS:
@@ -129,7 +148,9 @@ class Slot:
 class Watchdog:
     """Looks after the slots of one server from a thread of its own, which sleeps while nothing runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, database_seconds: float = MAX_DATABASE_SECONDS) -> None:
+        self.database_seconds = database_seconds
+        """How long a function may wait for the database altogether, besides its own time."""
         self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._work = threading.Event()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from camber.database import Abandoned, Database, Transaction, timed_out
+from camber.database import Abandoned, Database, Transaction
 from camber.errors import DatabaseUsageError, FunctionTimeoutError, StorageError
 from camber.storage import Snapshot, Timestamp
 
@@ -129,7 +129,7 @@ class QueryPool:
 
     def _work(self) -> None:
         worker = _Worker(self._database)
-        slot = self._watchdog.slot(lambda: self._abandoned(worker))
+        slot = self._watchdog.slot(lambda: self._abandoned(worker, slot.error()))
         try:
             while True:
                 try:
@@ -175,13 +175,13 @@ class QueryPool:
     def _has_work(self) -> bool:
         return bool(self._waiting) or self._closed
 
-    def _abandoned(self, worker: _Worker) -> None:
+    def _abandoned(self, worker: _Worker, error: FunctionTimeoutError) -> None:
         with self._lock:
             self._alive -= 1
             self._awake -= 1
             self._workers.discard(worker.thread)
         self._on_abandoned()  # first: whoever is told that it timed out finds a server that knows of it
-        worker.give_up()
+        worker.give_up(error)
         self._finished()
         if self._waiting:
             self._wake_one()
@@ -219,14 +219,14 @@ class _Worker:
         database.feed.wait_until_marked(transaction.timestamp)
         _finish(job, transaction, None)
 
-    def give_up(self) -> None:
+    def give_up(self, error: FunctionTimeoutError) -> None:
         """On the watchdog's thread: the job's thread does not come back in time."""
         if self._transaction is not None:
             self._transaction.refuse(
                 FunctionTimeoutError("This query ran out of time; its ctx can't be used any more.")
             )
         if self.job is not None:
-            _finish(self.job, None, timed_out(self.job.seconds))
+            _finish(self.job, None, error)
 
     def close(self) -> None:
         """Let go of the snapshot."""
