@@ -150,11 +150,8 @@ class Backend:
             return f"the last commit failed: {self.database.broken}"
         if self._abandoned >= MAX_ABANDONED_THREADS:
             return f"{self._abandoned} functions did not stop when their time was over; restarting"
-        if (
-            self.database.storage.trouble() is not None
-        ):  # the reason names files: it is for the log, at each write it refuses
-            return "nothing can be written any more"
-        return None
+        # Its reason names files, and anyone may ask here. The log has it at each write that is refused.
+        return None if self.database.storage.trouble() is None else "nothing can be written any more"
 
     # Calling functions
 

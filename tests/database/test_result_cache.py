@@ -333,3 +333,26 @@ def _says_who(ctx: QueryCtx) -> str | None:
 
 def _calls_inner(ctx: QueryCtx) -> Any:
     return ctx.run_query("a:inner", {})
+
+
+# Which are kept
+
+
+def test_where_hardly_any_result_is_asked_for_again_one_in_eight_is_kept_until_that_changes(
+    world_of: Callable[..., World],
+) -> None:
+    world = world_of(golden)
+    for number in range(1200):
+        world.ask(n=number)
+
+    world.runs = 0
+    for number in range(1000, 1160):
+        world.ask(n=number)
+    assert 130 <= world.runs <= 150
+
+    for _ in range(200):
+        world.ask(n=-1)
+    world.runs = 0
+    for number in (*range(5000, 5050), *range(5000, 5050)):
+        world.ask(n=number)
+    assert world.runs == 50

@@ -19,6 +19,10 @@ AnswerT = TypeVar("AnswerT")
 _CLOCK_NS = 5_000_000_000
 """How long a result that depends on the time is given to new callers."""
 
+_UNKNOWN_DEMAND = 512
+_REMEMBERED_DEMAND = 4096
+"""How many results of a function are kept in any case, and from how many on they count half."""
+
 _ENTRY_BYTES = 400
 _READ_BYTES = 200
 
@@ -29,7 +33,7 @@ ResultKey = tuple[str, bytes, bytes]
 class CachedResult(Generic[AnswerT]):
     """One result. `stale` is set by the thread that commits, and never taken back."""
 
-    __slots__ = ("answer", "expires_ns", "internal", "key", "reads", "size", "stale")
+    __slots__ = ("answer", "demand", "expires_ns", "internal", "key", "reads", "size", "stale")
 
     def __init__(
         self,
@@ -40,7 +44,9 @@ class CachedResult(Generic[AnswerT]):
         *,
         internal: bool,
         expires_ns: int | None,
+        demand: Demand,
     ) -> None:
+        self.demand = demand
         self.key, self.answer, self.reads, self.internal = key, answer, reads, internal
         self.stale = False
         self.expires_ns = expires_ns
@@ -51,6 +57,26 @@ class CachedResult(Generic[AnswerT]):
         self.stale = True
 
 
+class Demand:
+    """Whether results of one function are asked for again. Where hardly any is, keeping them all costs a tenth of the work for nothing.
+
+    Then one in eight is kept, and all of them again as soon as those are asked for.
+    """
+
+    __slots__ = ("asked_again", "made")
+
+    def __init__(self) -> None:
+        self.made = self.asked_again = 0
+
+    def wants_another(self) -> bool:
+        """A result was made: is it worth keeping?"""
+        self.made += 1
+        if self.made >= _REMEMBERED_DEMAND:  # what was long ago counts less
+            self.made //= 2
+            self.asked_again //= 2
+        return self.made < _UNKNOWN_DEMAND or self.asked_again * 16 >= self.made or self.made % 8 == 0
+
+
 class ResultCache(Generic[AnswerT]):
     """Good results up to a number and a total size; the least recently used go first. Safe for several threads."""
 
@@ -58,6 +84,7 @@ class ResultCache(Generic[AnswerT]):
         self._feed, self._clock, self._most_entries, self._most_bytes = feed, clock, entries, size
         self._results: OrderedDict[ResultKey, CachedResult[AnswerT]] = OrderedDict()
         self._by_identity: set[tuple[str, bytes]] = set()
+        self._demand: dict[str, Demand] = {}
         self._size = 0
         self._version = 0
         self._lock = threading.Lock()
@@ -81,7 +108,12 @@ class ResultCache(Generic[AnswerT]):
             if found.internal and not caller.is_admin:
                 return None
             self._results.move_to_end(found.key)
+            found.demand.asked_again += 1
             return found
+
+    def wants(self, path: str) -> bool:
+        """Whether a result of the function at this path, which was made just now, is worth keeping."""
+        return self._demand_for(path).wants_another()
 
     def add(
         self,
@@ -98,7 +130,10 @@ class ResultCache(Generic[AnswerT]):
         """Keep a result with the answer it gives, unless a commit since its timestamp touched it, or it is of another version."""
         who = caller_key(caller) if outcome.read_identity else b""
         expires_ns = self._clock.now_ns() + _CLOCK_NS if outcome.read_clock else None
-        result = CachedResult((*asked, who), answer, outcome, reads, internal=internal, expires_ns=expires_ns)
+        demand = self._demand_for(asked[0])
+        result = CachedResult(
+            (*asked, who), answer, outcome, reads, internal=internal, expires_ns=expires_ns, demand=demand
+        )
         if result.size > self._most_bytes // 8 or not self._feed.watch(result, timestamp):
             return
         with self._lock:
@@ -118,6 +153,11 @@ class ResultCache(Generic[AnswerT]):
             for result in list(self._results.values()):
                 self._drop(result)
             self._by_identity.clear()
+            self._demand.clear()
+
+    def _demand_for(self, path: str) -> Demand:
+        demand = self._demand.get(path)
+        return self._demand.setdefault(path, Demand()) if demand is None else demand
 
     def _put(self, result: CachedResult[AnswerT]) -> None:
         path, args, who = result.key

@@ -160,6 +160,8 @@ class Runner:
         """Keep a result for later callers."""
         if self.functions.by_path.get(call.path) is not call.function:  # there is another application by now
             return
+        if not self._results.wants(call.path):
+            return
         self._results.add(
             call.key,
             call.caller,

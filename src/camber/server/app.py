@@ -114,10 +114,11 @@ class Api:
             answered(error)
         return True
 
-    def cut_short(self, path: str) -> tuple[int, Headers, bytes]:
+    def cut_short(self, scope: Scope) -> tuple[int, Headers, bytes]:
         """The answer to a request that `take` began and that the server does not wait for any longer."""
-        answer = _cut_short(path)
-        return answer.status, list(answer.headers), answer.body
+        request = Request(scope, _nothing_more, _path_of(scope))
+        answer = _cut_short(request.path)
+        return answer.status, self._headers(request, answer), answer.body
 
     def _handler(self, request: Request) -> Handler:
         methods = self._routes.get(request.path)

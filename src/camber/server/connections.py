@@ -24,6 +24,7 @@ _HEAD_TOO_LARGE: Final = (
 
 
 Respond = Callable[[int, Sequence[tuple[bytes, bytes]], bytes], None]
+"""Called with status, headers and body of an answer."""
 
 
 class QuickApp(Protocol):
@@ -33,7 +34,7 @@ class QuickApp(Protocol):
         """Begin with a request that is all there; False if it must go the usual way."""
         ...
 
-    def cut_short(self, path: str) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
+    def cut_short(self, scope: Any) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
         """The answer to a request that is not waited for any longer."""
         ...
 
@@ -194,9 +195,14 @@ class _QuickAnswer:
         if not cycle.keep_alive:
             connection.transport.close()
         cycle.on_response()
+        cycle.on_response = _nothing  # as uvicorn does: cycle and connection must not hold each other
 
     def wait(self, app: QuickApp) -> None:
         """The answer comes later. A server that stops waits for it, and cancels it when it has waited long enough."""
         self._waiting = self._connection.loop.create_future()
         self._connection.tasks.add(self._waiting)  # pyright: ignore[reportArgumentType]
-        self._waiting.add_done_callback(lambda _: self.send(*app.cut_short(self._cycle.scope["path"])))
+        self._waiting.add_done_callback(lambda _: self.send(*app.cut_short(self._cycle.scope)))
+
+
+def _nothing() -> None:
+    """What there is left to do once a response is complete."""

@@ -138,7 +138,11 @@ class Endpoints:
 
         def ended(result: Outcome | Exception) -> None:
             self._running -= 1
-            done(answer_for(result, format) if isinstance(result, Outcome) else result)
+            try:
+                answer = answer_for(result, format) if isinstance(result, Outcome) else result
+            except Exception as error:  # noqa: BLE001  whoever waits must be told something
+                answer = error
+            done(answer)
 
         self._enter()
         try:
