@@ -128,6 +128,26 @@ def test_two_new_documents_of_one_mutation_are_compared(world: Playground) -> No
     assert emails(world) == []
 
 
+@pytest.mark.parametrize("key", ["m05", "m09", "n00", "n39", "n40"])
+def test_in_a_mutation_that_adds_many_rows_in_order_each_is_compared_all_the_same(world: Playground, key: str) -> None:
+    world.insert("users", *({"email": f"m{number:02d}", "org": "a", "name": number} for number in range(10)))
+
+    def add_many(ctx: MutationCtx) -> None:
+        for number in range(40):
+            ctx.db.insert("users", {"email": f"n{number:02d}", "org": "b", "name": number})
+        with pytest.raises(UniqueIndexError):
+            ctx.db.insert("users", {"email": "z", "org": "a", "name": 3})
+        ctx.db.insert("users", {"email": key})
+
+    if key == "n40":
+        world.write(add_many)
+        assert len(emails(world)) == 51
+    else:
+        with pytest.raises(UniqueIndexError):
+            world.write(add_many)
+        assert len(emails(world)) == 10
+
+
 def test_a_mutation_may_catch_the_refusal_and_go_on(world: Playground) -> None:
     [ada] = world.insert("users", {"email": "ada"})
 

@@ -19,10 +19,10 @@ from camber.database.catalog import Catalog
 from camber.database.feed import CommitFeed
 from camber.database.limits import Limits
 from camber.database.overlay import Overlay
-from camber.database.transaction import Attempt, CreationTimes, LookUp, TableMissing, Transaction
+from camber.database.transaction import Attempt, CreationTimes, Kept, TableMissing, Transaction
 from camber.database.watchdog import Abandoned, Slot, Watchdog
 from camber.errors import CommitUnknownError, DatabaseUsageError, FunctionTimeoutError, StorageError
-from camber.storage import CommitRow, Row, Storage, Timestamp, WriteGroup
+from camber.storage import CommitRow, Storage, Timestamp, WriteGroup
 
 MAX_MEMBERS = 128
 MAX_GROUP_SECONDS = 0.005
@@ -301,7 +301,7 @@ class _Writer:
         """Run waiting mutations until the group is full; returns the name of a table that has to be created first."""
         committer = self._committer
         catalog = committer.catalog()
-        kept: dict[LookUp, Sequence[Row]] = {}
+        kept = Kept()
         self._handler_seconds = 0.0
         while committer.waiting and len(self.members) < MAX_MEMBERS:
             if self.members and (
@@ -317,9 +317,7 @@ class _Writer:
             self.members.append(member)
         return None
 
-    def _run_member(
-        self, member: _Member, group: WriteGroup, overlay: Overlay, catalog: Catalog, kept: dict[LookUp, Sequence[Row]]
-    ) -> None:
+    def _run_member(self, member: _Member, group: WriteGroup, overlay: Overlay, catalog: Catalog, kept: Kept) -> None:
         committer = self._committer
         assert self._slot is not None
         transaction = Transaction(

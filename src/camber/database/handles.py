@@ -265,7 +265,7 @@ class DatabaseWriter(DatabaseReader):
             raise DatabaseUsageError("System tables (prefixed with `_`) are read-only.")
         _check_object("insert", value)
         transaction = self._state.transaction
-        return transaction.insert(transaction.table_for_write(name), value)
+        return transaction.insert(transaction.catalog.by_name.get(name) or transaction.table_for_write(name), value)
 
     @overload
     def patch(self, id: str, value: Mapping[str, object], /) -> None: ...

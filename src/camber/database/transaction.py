@@ -50,6 +50,7 @@ _log = logging.getLogger("camber.database")
 _BATCH = 64
 _FEW = 32
 _MOST_KEPT = 1024
+_MANY_CHECKS = 16
 
 LookUp = tuple[int, int, bytes, bytes | None, bool, int]
 """Table, index, bounds, direction and limit of a look-up on a snapshot."""
@@ -77,6 +78,33 @@ class CreationTimes:
     def end_ns(self) -> int:
         """Nanoseconds that are above all of them, also once they have been turned into milliseconds and rounded."""
         return int(self.last_ms * (1 + 2**-50) * 1e6)
+
+
+class Kept:
+    """What the members of a group have found out about their snapshot, which is the same for all of them."""
+
+    __slots__ = ("_checks", "_highest", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[LookUp, Sequence[Row]] = {}
+        self._checks: dict[int, int] = {}
+        self._highest: dict[int, Sequence[bytes]] = {}
+
+    def are_behind_all(self, snapshot: Snapshot, table: int, keys: Sequence[bytes | None]) -> bool:
+        """Whether these unique keys sort behind all that rows of the table have, so that surely nobody has them.
+
+        Found out once many rows are added to the table: they often come in the order of a key.
+        """
+        highest = self._highest.get(table)
+        if highest is None:
+            self._checks[table] = checks = self._checks.get(table, 0) + 1
+            if checks < _MANY_CHECKS:
+                return False
+            highest = self._highest[table] = snapshot.highest_keys(table)
+        for key, top in zip(keys, highest, strict=True):  # noqa: SIM110  a generator takes longer than the comparisons
+            if key is not None and key <= top:
+                return False
+        return True
 
 
 class Attempt(Protocol):
@@ -116,7 +144,7 @@ class Transaction:
         overlay: Overlay | None = None,
         creation_times: CreationTimes | None = None,
         entropy: Entropy | None = None,
-        kept: dict[LookUp, Sequence[Row]] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.snapshot, self.catalog, self.limits, self.now_ms, self.overlay = snapshot, catalog, limits, now_ms, overlay
         self.usage = Usage()
@@ -232,7 +260,7 @@ class Transaction:
         if unique_keys:
             self._check_unique(table, after)
         self._count_write(size)
-        overlay.put(table.number, id, None, after)
+        overlay.add(after)
         return id
 
     def replace(self, table: TableInfo, id: str, value: Mapping[str, Any], *, action: str = "Replace") -> None:
@@ -390,6 +418,8 @@ class Transaction:
         overlay, keys = self._writable(), document.unique_keys
         taken = overlay.taken(document)
         if taken is None:
+            if self.kept is not None and self.kept.are_behind_all(self.snapshot, table.number, keys):
+                return
             self.usage.waiting_since = started = perf_counter()
             holders = self.snapshot.holders(table.number, keys)
             self.usage.waited(started)
@@ -469,7 +499,7 @@ class Transaction:
         """Rows of the snapshot. In a group the same look-ups come again and again (who is asking, is it taken): they are kept."""
         lower, upper, _ = keys
         asked = (table, index, lower, upper, descending, limit)
-        kept = self.kept
+        kept = None if self.kept is None else self.kept.rows
         if kept is not None and (known := kept.get(asked)) is not None:
             return known
         self.usage.waiting_since = started = perf_counter()

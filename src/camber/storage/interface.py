@@ -121,6 +121,10 @@ class Snapshot(Protocol):
         """Which rows have one of these unique keys, in the form and order of `RowWrite.unique_keys`: place of the key, and id."""
         ...
 
+    def highest_keys(self, table: int) -> Sequence[bytes]:
+        """For each unique index of the table, in their order, the last unique key that any row has; `b""` where none has one."""
+        ...
+
     def count(self, table: int, index: int, lower: bytes, upper: bytes | None) -> int:
         """How many rows a scan of this range would yield."""
         ...

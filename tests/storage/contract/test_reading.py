@@ -123,6 +123,14 @@ def test_who_has_which_of_several_unique_keys_is_told_apart(storage: Storage) ->
     assert sorted(snapshot.holders(10_002, keys)) == [(0, ADA.id), (2, ADA.id)]
     assert list(snapshot.holders(10_002, (b"three", b"two", b"one"))) == []
     assert list(snapshot.holders(10_002, (None, None, b"three"))) == [(2, ADA.id)]
+    assert list(snapshot.highest_keys(10_002)) == [b"one", b"", b"three"]
+
+
+def test_the_highest_unique_key_is_the_last_one_in_order(people: Storage) -> None:
+    snapshot = people.snapshot()
+
+    assert list(snapshot.highest_keys(PEOPLE.number)) == [CYD.email_key]
+    assert list(snapshot.highest_keys(10_999)) == []
 
 
 def test_counting_a_range_gives_what_a_scan_of_it_yields(people: Storage) -> None:

@@ -94,6 +94,10 @@ class SqliteSnapshot:
         places = tuple([place for place, key in enumerate(unique_keys) if key is not None])
         return self._fetch(sql.holders(places), tuple([unique_keys[place] for place in places])) if places else ()
 
+    def highest_keys(self, table: int) -> Sequence[bytes]:
+        sql = self._tables.get(table)
+        return [row[0] or b"" for row in self._fetch(sql.highest, ())] if sql is not None and sql.highest else ()
+
     def count(self, table: int, index: int, lower: bytes, upper: bytes | None) -> int:
         span = self._span(table, index, lower, upper)
         if span is None:

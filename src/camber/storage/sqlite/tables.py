@@ -49,6 +49,7 @@ class TableSql:
         self._updates: dict[tuple[int, ...], str] = {}
         self._holders: dict[tuple[int, ...], str] = {}
         self.holders_of_all = self.holders(tuple(range(len(unique))))
+        self.highest = " UNION ALL ".join(f"SELECT max(u{number}) FROM {table}" for number in unique)
 
     def order(self, index: int) -> OrderSql:
         """How to read in the order of this index; StorageError if the table has no such index."""
