@@ -46,7 +46,7 @@ class Overlay:
         self._journal: list[_Change] = []
         self._hidden: dict[int, int] = {}
         self._sorted: dict[int, dict[int, list[tuple[bytes, str]]]] = {}
-        self._holders: dict[int, list[dict[bytes, str]]] = {}
+        self._holders: dict[int, list[dict[bytes | None, str]]] = {}
         """By table, for each unique index in order: who has which unique key."""
 
     # Reading
@@ -63,8 +63,8 @@ class Overlay:
         """The place of a unique key of the document that another written one has, and that one's id."""
         holders = self._holders.get(document.table)
         if holders is not None:
-            for place, (of_index, key) in enumerate(zip(holders, document.unique_keys, strict=True)):
-                if key is not None and (holder := of_index.get(key, document.id)) != document.id:
+            for place, key in enumerate(document.unique_keys):
+                if key in holders[place] and (holder := holders[place][key]) != document.id:
                     return place, holder
         return None
 

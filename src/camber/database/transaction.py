@@ -248,7 +248,9 @@ class Transaction:
 
     def insert(self, table: TableInfo, value: Mapping[str, Any]) -> str:
         """Store a new document and return its id."""
-        overlay = self._writable()
+        overlay = self.overlay
+        if overlay is None or self._refusal is not None:
+            overlay = self._writable()
         if "_id" in value or CREATION_TIME in value:
             raise DatabaseUsageError(
                 f"A new document in table {table.name} can't choose its `_id` or `_creationTime`; leave both out of the value."
@@ -258,7 +260,7 @@ class Transaction:
         keys, unique_keys = table.keys_of(fields, creation_time, internal, self.limits.max_key)
         after = StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
         if unique_keys:
-            self._check_unique(table, after)
+            self._check_unique(overlay, table, after)
         self._count_write(size)
         overlay.add(after)
         return id
@@ -402,7 +404,7 @@ class Transaction:
             return
         before = self._stored(table, id, creation_time, decode_document(old_text))
         if after.unique_keys != before.unique_keys:
-            self._check_unique(table, after)
+            self._check_unique(overlay, table, after)
         self._count_write(size)
         overlay.put(table.number, id, before, after)
 
@@ -410,12 +412,12 @@ class Transaction:
         keys, unique_keys = table.keys_of(fields, creation_time, decode_id(id)[1], self.limits.max_key)
         return StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
 
-    def _check_unique(self, table: TableInfo, document: StoredDocument) -> None:
+    def _check_unique(self, overlay: Overlay, table: TableInfo, document: StoredDocument) -> None:
         """Refuse a document whose unique key another one has.
 
         A key that nobody has is not noted as read: should another server give it to a row meanwhile, the commit itself fails.
         """
-        overlay, keys = self._writable(), document.unique_keys
+        keys = document.unique_keys
         taken = overlay.taken(document)
         if taken is None:
             if self.kept is not None and self.kept.are_behind_all(self.snapshot, table.number, keys):

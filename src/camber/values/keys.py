@@ -42,7 +42,7 @@ _ALL_BITS = (1 << 64) - 1
 def key_of(value: Value | Missing) -> bytes:
     """The key part of one field. Parts compare as `compare` compares the values."""
     if type(value) is str and "\x00" not in value:
-        return b"\x07%b\x00" % value.encode()
+        return f"\x07{value}\x00".encode()
     return _key(value)
 
 
@@ -112,7 +112,7 @@ def parts_reader(fields: Sequence[str]) -> Callable[[Mapping[str, Any]], list[by
         for name in names:
             value = document.get(name, MISSING)
             if type(value) is str and "\x00" not in value:
-                parts.append(b"\x07%b\x00" % value.encode())
+                parts.append(f"\x07{value}\x00".encode())
             elif value is MISSING:
                 parts.append(_MISSING)
             else:
