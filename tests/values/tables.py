@@ -22,4 +22,4 @@ TABLES = SomeTables()
 
 
 def id_in(table: str) -> str:
-    return new_id(_NUMBERS[table], 1_700_000_000_000.0, b"fourteen bytes")
+    return new_id(_NUMBERS[table], 1_700_000_000_000.0, b"just ten b")

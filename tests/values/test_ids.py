@@ -56,12 +56,19 @@ def test_an_id_with_another_letter_is_refused_or_is_the_id_of_that_spelling(
     assert encode_id(*decoded) == other
 
 
-def test_a_new_id_ends_with_its_day() -> None:
-    table, internal = decode_id(new_id(10001, 3 * 86_400_000.0 + 5.25, b"fourteen bytes"))
+def test_a_new_id_begins_with_its_second_and_ends_with_its_day() -> None:
+    table, internal = decode_id(new_id(10001, 3 * 86_400_000.0 + 7_005.25, b"just ten b"))
 
     assert table == 10001
-    assert internal == b"fourteen bytes" + (3).to_bytes(2, "big")
-    assert len(new_id(10001, 0.0, bytes(14))) == 32
+    assert internal == (3 * 86_400 + 7).to_bytes(4, "big") + b"just ten b" + (3).to_bytes(2, "big")
+    assert len(new_id(10001, 0.0, bytes(10))) == 32
+    assert len(new_id(10001, -5_000.0, bytes(10))) == len(new_id(10001, 1e14, bytes(10))) == 32
+
+
+def test_ids_of_later_seconds_come_later() -> None:
+    ids = [new_id(10001, 1000.0 * second, bytes([255 - second]) * 10) for second in range(200)]
+
+    assert ids == sorted(ids)
 
 
 def _with_bad_checksum() -> str:

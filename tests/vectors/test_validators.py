@@ -39,7 +39,7 @@ class AppTables:
         return self._names.get(number)
 
     def some_id(self, table: str) -> str:
-        return new_id(self._numbers[table], 1_700_000_000_000.0, b"fourteen bytes")
+        return new_id(self._numbers[table], 1_700_000_000_000.0, b"just ten b")
 
 
 def app_tables() -> dict[str, Table[Any]]:

@@ -29,7 +29,7 @@ from camber.storage import (
     Snapshot,
     TableLayout,
 )
-from camber.values import decode_document, decode_id, encode_document, new_id, v
+from camber.values import NEW_ID_BYTES, decode_document, decode_id, encode_document, new_id, v
 
 MAX_MISFITS_LISTED = 1000
 
@@ -139,7 +139,7 @@ def row_writes(plan: SchemaPlan, entropy: Entropy, now_ms: float, creation_times
             assert current is not None
             writes.append(RowWrite(table.number, current["_id"], current["_creationTime"], None))
             continue
-        id = new_id(table.number, now_ms, entropy.random_bytes(14)) if current is None else current["_id"]
+        id = new_id(table.number, now_ms, entropy.random_bytes(NEW_ID_BYTES)) if current is None else current["_id"]
         creation_time: float = creation_times.next(now_ms) if current is None else current["_creationTime"]
         keys, unique_keys = table.keys_of(fields, creation_time, decode_id(id)[1], 2000)
         document = StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)

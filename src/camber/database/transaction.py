@@ -35,6 +35,7 @@ from camber.errors import (
 from camber.storage import BY_ID, Row, Snapshot, Timestamp
 from camber.values import (
     AFTER_KEY,
+    NEW_ID_BYTES,
     UNSET,
     decode_document,
     decode_id,
@@ -375,7 +376,7 @@ class Transaction:
         """A new document's id, its 16 internal bytes and its creation time."""
         assert self._creation_times is not None, "only a transaction with an overlay writes"
         assert self._entropy is not None
-        internal = new_internal_id(self.now_ms, self._entropy.random_bytes(14))
+        internal = new_internal_id(self.now_ms, self._entropy.random_bytes(NEW_ID_BYTES))
         return encode_id(table.number, internal), internal, self._creation_times.next(self.now_ms)
 
     def _find(self, table: int, id: str) -> tuple[float, str] | None:

@@ -3,7 +3,7 @@
 from camber.values.builders import v, validator_from_json
 from camber.values.containers import ObjectValidator
 from camber.values.encoding import decode_value, encode_clean, encode_value, parse_json, to_json
-from camber.values.ids import decode_id, encode_id, new_id, new_internal_id
+from camber.values.ids import NEW_ID_BYTES, decode_id, encode_id, new_id, new_internal_id
 from camber.values.keys import AFTER_KEY, field_of, float_key, key_of, key_reader, parts_reader
 from camber.values.kinds import MISSING, UNSET, Int64, Missing, RawDocument, Unset, Value
 from camber.values.normalize import normalize, normalize_document, prepare_document
@@ -17,6 +17,7 @@ from camber.values.validators import TableNames, Validator
 __all__ = [
     "AFTER_KEY",
     "MISSING",
+    "NEW_ID_BYTES",
     "SYSTEM_FIELDS_SIZE",
     "UNSET",
     "Int64",

@@ -8,6 +8,9 @@ from itertools import accumulate
 
 from camber.errors import InvalidIdError
 
+NEW_ID_BYTES = 10
+"""How many random bytes a fresh id is made from."""
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LETTERS = frozenset(_ALPHABET)
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
@@ -34,8 +37,12 @@ def new_id(table_number: int, now_ms: float, random_bytes: bytes) -> str:
 
 
 def new_internal_id(now_ms: float, random_bytes: bytes) -> bytes:
-    """The 16 bytes of a fresh id: 14 random ones and the day, as Convex makes them."""
-    return random_bytes + _day(int(now_ms // _MS_PER_DAY))
+    """The 16 bytes of a fresh id: the second, 10 random bytes, and the day as Convex has it.
+
+    Convex has random bytes in the place of the second. With it, the ids that one commit adds lie together in the index on ids:
+    adding to a large table otherwise touches about as many of its pages as rows are added.
+    """
+    return int(now_ms // 1000 % 2**32).to_bytes(4, "big") + random_bytes + _day(int(now_ms // _MS_PER_DAY))
 
 
 @functools.lru_cache(maxsize=16)
