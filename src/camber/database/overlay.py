@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from camber.database.ranges import KeyRange
-from camber.database.reads import IndexName, Touched
+from camber.database.reads import WHOLE_TABLE_BYTES, IndexName, Touched
 from camber.storage import BY_ID, RowWrite
+
+_KEY_BYTES = 25
+"""The end of every full key: creation time and id."""
 
 
 class StoredDocument(NamedTuple):
@@ -200,12 +203,17 @@ class Overlay:
                 if document is not None:
                     by_table[document.table].append(document)
         keys: dict[IndexName, Sequence[bytes]] = {}
+        whole: list[int] = []
         for table, documents in by_table.items():
+            # Each key is at least this long, so these would be more than a commit names.
+            if len(documents) * len(indexes[table]) * _KEY_BYTES > WHOLE_TABLE_BYTES:
+                whole.append(table)
+                continue
             keys[table, BY_ID] = [id_key(document.id) for document in documents]
             columns = zip(*[document.keys for document in documents], strict=True)
             for number, column in zip(indexes[table], columns, strict=True):
                 keys[table, number] = column
-        return Touched(keys)
+        return Touched(keys, whole)
 
     def _differences(self) -> Iterator[tuple[StoredDocument | None, StoredDocument | None]]:
         for written in self._tables.values():
