@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -175,16 +176,7 @@ class Backend:
         are outcomes. Raises RequestError for a request that makes no sense or comes at a bad time, StorageError.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def done(result: Outcome | Exception) -> None:
-            if future.done():  # nobody waits any more
-                return
-            if isinstance(result, Outcome):
-                future.set_result(result)
-            else:
-                future.set_exception(result)
-
-        self.start(path, args, caller, done, kind=kind, request_id=request_id, at=at)
+        self.start(path, args, caller, partial(settle, future), kind=kind, request_id=request_id, at=at)
         return await future
 
     def start(
@@ -359,6 +351,16 @@ def _every(seconds: float, step: Callable[[], None]) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
+
+
+def settle(future: asyncio.Future[T], result: T | Exception) -> None:
+    """Give a future its result or its error, unless nobody waits for it any more."""
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 def changes_of_serving(

@@ -317,9 +317,9 @@ def test_a_recursion_without_end_is_an_error_like_any_other(world: Playground) -
 
 def waits(usage: Usage, seconds: float) -> None:
     """As a transaction does around a call of the database."""
-    usage.waiting_since = started = time.perf_counter()
+    usage.waiting_since = time.perf_counter()
     time.sleep(seconds)
-    usage.waited(started)
+    usage.waited()
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from camber.errors import InvalidValueError, SchemaDefinitionError, SchemaEnforcementError, ValidatorDefinitionError
 from camber.schema import Document, Index, Table, define_table
-from camber.values import Int64, v
+from camber.values import Int64, encode_document, normalize, size_of, v
 from tests.values.strategies import brief
 from tests.values.tables import TABLES, id_in
 from tests.vectors.reading import same
@@ -254,10 +256,16 @@ def test_an_index_may_be_on_a_field_of_one_member_of_a_union() -> None:
 
 
 def test_a_document_is_checked_normalized_and_measured() -> None:
-    document, size = USERS.prepare({"email": "ann@example.com", "age": 5, "backer": id_in("backers")}, TABLES)
+    document, text, size = USERS.prepare({"email": "ann@example.com", "age": 5, "backer": id_in("backers")}, TABLES)
 
     assert same(document, {"email": "ann@example.com", "age": 5.0, "backer": id_in("backers")})
+    assert text == encode_document(document)
     assert size == 2 + (5 + 1 + 15 + 2) + (3 + 1 + 9) + (6 + 1 + 32 + 2) + 61
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b2", "c3c"]), st.text() | st.floats()))
+def test_a_document_of_texts_is_measured_like_any_other(document: dict[str, Any]) -> None:
+    assert define_table("t", v.any()).prepare(document, TABLES)[2] == size_of(normalize(document)) + 61
 
 
 @pytest.mark.parametrize("shape", [v.any(), v.object({"a": v.array(v.int64())}), v.union(v.object({"a": v.any()}))])

@@ -179,7 +179,7 @@ def test_a_document_has_1_mib_at_most_with_its_system_fields() -> None:
     around = size_of({"a": ""}) + 61
     largest = {"a": "x" * ((1 << 20) - around)}
 
-    assert prepare_document(largest)[1] == 1 << 20
+    assert prepare_document(largest)[-1] == 1 << 20
     with pytest.raises(InvalidValueError, match=r"Value is too large \(1048577 bytes > maximum size 1 MiB\)"):
         normalize_document({"a": largest["a"] + "x"})
 
@@ -188,7 +188,7 @@ def test_sizes_are_convexs() -> None:
     assert size_of({"a": "é", "bc": [None, True, 1.0, Int64(1), b"xyz", "ab"]}) == 2 + (2 + 4) + (
         3 + 2 + 1 + 1 + 9 + 9 + 5 + 4
     )
-    assert prepare_document({"a": 1})[1] == size_of({"a": 1.0, "_id": "x" * 32, "_creationTime": 1.0})
+    assert prepare_document({"a": 1})[-1] == size_of({"a": 1.0, "_id": "x" * 32, "_creationTime": 1.0})
 
 
 def test_any_mapping_is_an_object() -> None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from camber.errors import DatabaseUsageError, InvalidValueError, QueryBuildError, SchemaDefinitionError
 from camber.schema import Index, Table, define_table
 from camber.storage import BY_CREATION_TIME, BY_ID, ColumnKind, IndexLayout, TableLayout
-from camber.values import MISSING, Validator, float_key, key_of, key_reader, parts_reader, v
+from camber.values import MISSING, Validator, float_key, key_of, parts_reader, v
 
 FIRST_USER_TABLE = 10_001
 ABSENT_TABLE = 2**32 - 1
@@ -59,8 +58,9 @@ class TableInfo:
         # Fields are often part of several indexes, and making a part costs more than putting parts together.
         names = list(dict.fromkeys(field for index in definition.indexes for field in index.fields))
         self._parts = parts_reader(names)
-        self._of_index = [_picker([names.index(field) for field in index.fields]) for index in definition.indexes]
-        self._of_unique = [(index.position, self._of_index[index.position - 1]) for index in self.unique_indexes]
+        places = [tuple(map(names.index, index.fields)) for index in definition.indexes]
+        unique = [of_index for index, of_index in zip(own, places, strict=True) if index.unique]
+        self._keys, self._unique_keys = _keys_maker(len(names), places), _unique_keys_maker(len(names), unique)
         hands_over_as_is = definition.validator.hands_over_as_is
         self.hand_over: Callable[[Any], Any] | None = None if hands_over_as_is else definition.hand_over
 
@@ -72,14 +72,10 @@ class TableInfo:
         Raises InvalidValueError naming table, index, field and size where a key is above `max_key` bytes.
         """
         parts = self._parts(fields)
-        tail = float_key(creation_time) + internal_id
-        joined = b"".join
-        keys = [tail, *[joined(pick(parts)) + tail for pick in self._of_index]]
+        keys = self._keys(float_key(creation_time) + internal_id, *parts)
         if max(map(len, keys)) > max_key:
             raise self._key_too_long(keys, fields, max_key)
-        whole = -len(tail)
-        unique_keys = [None if _MISSING_PART in pick(parts) else keys[at][:whole] for at, pick in self._of_unique]
-        return tuple(keys), tuple(unique_keys)
+        return keys, self._unique_keys(*parts)
 
     def index(self, name: str) -> IndexInfo:
         """The index of this name; QueryBuildError if there is none."""
@@ -88,9 +84,9 @@ class TableInfo:
             raise QueryBuildError(f"Index {self.name}.{name} not found.", rule="IndexNotFoundError")
         return found
 
-    def _key_too_long(self, keys: list[bytes], fields: Mapping[str, Any], max_key: int) -> InvalidValueError:
+    def _key_too_long(self, keys: Sequence[bytes], fields: Mapping[str, Any], max_key: int) -> InvalidValueError:
         index, key = max(zip(self.own_indexes, keys[1:], strict=True), key=lambda found: len(found[1]))
-        longest = max(index.fields[:-1], key=lambda field: len(key_reader((field,))(fields)))
+        longest = max(index.fields[:-1], key=lambda field: len(parts_reader([field])(fields)[0]))
         return InvalidValueError(
             f'The key of a document in index "{self.name}.{index.name}" is too long ({len(key)} bytes > maximum {max_key}); '
             f'its longest field is "{longest}". Index a shorter field, for example a hash of this one.',
@@ -144,9 +140,29 @@ def absent_table(name: str) -> TableInfo:
 _MISSING_PART = key_of(MISSING)
 
 
-def _picker(places: Sequence[int]) -> Callable[[list[bytes]], Sequence[bytes]]:
-    """A function that takes the items at these places out of a list."""
-    return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
+def _keys_maker(count: int, indexes: Iterable[Sequence[int]]) -> Callable[..., tuple[bytes, ...]]:
+    """A function from the tail of all keys and so many parts to the full keys; of each index the places of its parts are given.
+
+    It is one expression made for the table, like `lambda tail, p0, p1: (tail, p0 + p1 + tail, p1 + tail,)`: every row that is
+    written needs its keys, and a loop over indexes and parts takes three times as long.
+    """
+    keys = ["tail", *[" + ".join([*(f"p{place}" for place in places), "tail"]) for places in indexes]]
+    return _maker(count, keys, "tail")
+
+
+def _unique_keys_maker(count: int, indexes: Iterable[Sequence[int]]) -> Callable[..., tuple[bytes | None, ...]]:
+    """The same for unique keys, which have no tail: None where one of the parts is that of a missing field."""
+    keys: list[str] = []
+    for places in indexes:
+        parts = [f"p{place}" for place in places]
+        keys.append(f"None if {' or '.join(f'{part} == missing' for part in parts)} else {' + '.join(parts)}")
+    return _maker(count, keys)
+
+
+def _maker(count: int, items: Sequence[str], *before: str) -> Callable[..., Any]:
+    # Nothing that an application wrote is in this text: it is made of our own words and of numbers.
+    parameters = ", ".join([*before, *(f"p{place}" for place in range(count))])
+    return eval(f"lambda {parameters}: ({''.join(f'{item}, ' for item in items)})", {"missing": _MISSING_PART})  # noqa: S307
 
 
 _COLUMN_KINDS: dict[str, ColumnKind] = {

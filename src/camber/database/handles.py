@@ -209,8 +209,7 @@ class DatabaseReader:
     def query(self, table: Table[Any] | str, /) -> Query[Any]:
         """All documents of the table, in the order of their creation, until the query says otherwise."""
         name = _name_of(table)
-        if self._system or name[:1] == "_":
-            self._check_system(name)
+        self._check_system(name)
         return Query(self._state, self._state.transaction.table(name) or absent_table(name), None)
 
     def normalize_id(self, table: Table[Any] | str, text: str, /) -> str | None:
@@ -265,7 +264,7 @@ class DatabaseWriter(DatabaseReader):
             raise DatabaseUsageError("System tables (prefixed with `_`) are read-only.")
         _check_object("insert", value)
         transaction = self._state.transaction
-        return transaction.insert(transaction.catalog.by_name.get(name) or transaction.table_for_write(name), value)
+        return transaction.insert(transaction.table_for_write(name), value)
 
     @overload
     def patch(self, id: str, value: Mapping[str, object], /) -> None: ...

@@ -37,9 +37,9 @@ class Usage:
     database_seconds: float = 0.0
     waiting_since: float = 0.0
 
-    def waited(self, started: float) -> None:
-        """A call of the database that began at `waiting_since`, here `started`, has ended."""
-        self.database_seconds += perf_counter() - started
+    def waited(self) -> None:
+        """The call of the database that began at `waiting_since` has ended."""
+        self.database_seconds += perf_counter() - self.waiting_since
         self.waiting_since = 0.0
 
 

@@ -30,14 +30,8 @@ class StoredDocument(NamedTuple):
     unique_keys: tuple[bytes | None, ...]
 
 
-class _Change(NamedTuple):
-    """One journal entry: the document under this id before and after (None: there was or is none)."""
-
-    table: int
-    id: str
-    before: StoredDocument | None
-    after: StoredDocument | None
-    was_known: bool
+_Change = tuple[int, str, StoredDocument | None, StoredDocument | None, bool]
+"""One journal entry: table and id, the document before and after (None: there was or is none), and whether it was written before."""
 
 
 class Overlay:
@@ -45,7 +39,8 @@ class Overlay:
 
     def __init__(self) -> None:
         self._tables: dict[int, dict[str, StoredDocument | None]] = {}
-        self._before: dict[str, StoredDocument | None] = {}
+        self._before: dict[str, StoredDocument] = {}
+        """The stored documents that are overlaid."""
         self._journal: list[_Change] = []
         self._hidden: dict[int, int] = {}
         self._sorted: dict[int, dict[int, list[tuple[bytes, str]]]] = {}
@@ -88,32 +83,16 @@ class Overlay:
 
     # Writing
 
-    def add(self, document: StoredDocument) -> None:
-        """Record a new document; as `put` does, in fewer steps."""
-        table, id = document.table, document.id
-        written = self._tables.get(table)
-        if written is None:
-            written = self._tables[table] = {}
-        self._before[id] = None
-        self._journal.append(_Change(table, id, None, document, False))
-        written[id] = document
-        if document.unique_keys:
-            self._hand_over_keys(table, None, document)
-        if table in self._sorted:
-            for position, listed in self._sorted[table].items():
-                insort(listed, (_key(document, position), id))
-
     def put(self, table: int, id: str, before: StoredDocument | None, after: StoredDocument | None) -> None:
         """Record a write; `before` is what a read under this id gave."""
         written = self._tables.get(table)
         if written is None:
             written = self._tables[table] = {}
         known = id in written
-        if not known:
+        if before is not None and not known:
             self._before[id] = before
-            if before is not None:
-                self._hidden[table] = self._hidden.get(table, 0) + 1
-        self._journal.append(_Change(table, id, before, after, known))
+            self._hidden[table] = self._hidden.get(table, 0) + 1
+        self._journal.append((table, id, before, after, known))
         written[id] = after
         self._resort(table, before if known else None, after)
 
@@ -126,7 +105,7 @@ class Overlay:
         left: list[_Change] = []
         while len(self._journal) > mark:
             change = self._journal.pop()
-            if change.table == surviving:
+            if change[0] == surviving:
                 left.append(change)
             else:
                 self._take_back(change)
@@ -137,20 +116,21 @@ class Overlay:
         return len(self._journal) > mark
 
     def _take_back(self, change: _Change) -> None:
-        written = self._tables[change.table]
-        self._resort(change.table, change.after, change.before if change.was_known else None)
-        if change.was_known:
-            written[change.id] = change.before
+        table, id, before, after, was_known = change
+        written = self._tables[table]
+        self._resort(table, after, before if was_known else None)
+        if was_known:
+            written[id] = before
             return
-        if change.before is not None:
-            self._hidden[change.table] -= 1
-        del written[change.id], self._before[change.id]
+        if before is not None:
+            self._hidden[table] -= 1
+            del self._before[id]
+        del written[id]
         if not written:
-            del self._tables[change.table]
+            del self._tables[table]
 
     def _resort(self, table: int, old: StoredDocument | None, new: StoredDocument | None) -> None:
-        if (old is not None and old.unique_keys) or (new is not None and new.unique_keys):
-            self._hand_over_keys(table, old, new)
+        self._hand_over_keys(table, old, new)
         lists = self._sorted.get(table)
         if lists is None:
             return
@@ -216,9 +196,10 @@ class Overlay:
         return Touched(keys, whole)
 
     def _differences(self) -> Iterator[tuple[StoredDocument | None, StoredDocument | None]]:
+        before_all = self._before
         for written in self._tables.values():
             for id, after in written.items():
-                before = self._before[id]
+                before = before_all.get(id)
                 if (before and before.text) != (after and after.text):
                     yield before, after
 

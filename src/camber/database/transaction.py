@@ -52,6 +52,7 @@ _BATCH = 64
 _FEW = 32
 _MOST_KEPT = 1024
 _MANY_CHECKS = 16
+_RANDOM_BYTES = 64 * NEW_ID_BYTES
 
 LookUp = tuple[int, int, bytes, bytes | None, bool, int]
 """Table, index, bounds, direction and limit of a look-up on a snapshot."""
@@ -122,6 +123,8 @@ class Transaction:
     __slots__ = (
         "_creation_times",
         "_entropy",
+        "_random",
+        "_random_used",
         "_refusal",
         "attempts",
         "catalog",
@@ -155,6 +158,7 @@ class Transaction:
         self.missing_table: str | None = None
         """A table that has to be created before this can be run."""
         self._creation_times, self._entropy = creation_times, entropy
+        self._random, self._random_used = b"", 0
         self._refusal: Exception | None = None
 
     @property
@@ -237,33 +241,31 @@ class Transaction:
         """How many documents the range holds: one range and no documents of the limits."""
         self._check_open()
         self._note_range(Read(table.number, index.number, *keys))
-        self.usage.waiting_since = started = perf_counter()
+        self.usage.waiting_since = perf_counter()
         count = self.snapshot.count(table.number, index.number, keys.lower, keys.upper)
         if self.overlay is not None and (written := self.overlay.of_table(table.number)):
             count += len(self.overlay.entries(table.number, index.position, keys))
             count -= sum(self._was_in_range(table, index, id, keys) for id in written)
-        self.usage.waited(started)
+        self.usage.waited()
         return count
 
     # Writing
 
     def insert(self, table: TableInfo, value: Mapping[str, Any]) -> str:
         """Store a new document and return its id."""
-        overlay = self.overlay
-        if overlay is None or self._refusal is not None:
-            overlay = self._writable()
+        overlay = self._writable()
         if "_id" in value or CREATION_TIME in value:
             raise DatabaseUsageError(
                 f"A new document in table {table.name} can't choose its `_id` or `_creationTime`; leave both out of the value."
             )
-        fields, size = table.definition.prepare(value, self.catalog)
+        fields, text, size = table.definition.prepare(value, self.catalog)
         id, internal, creation_time = self._new(table)
         keys, unique_keys = table.keys_of(fields, creation_time, internal, self.limits.max_key)
-        after = StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
+        after = StoredDocument(table.number, id, creation_time, text, keys, unique_keys)
         if unique_keys:
             self._check_unique(overlay, table, after)
         self._count_write(size)
-        overlay.add(after)
+        overlay.put(table.number, id, None, after)
         return id
 
     def replace(self, table: TableInfo, id: str, value: Mapping[str, Any], *, action: str = "Replace") -> None:
@@ -290,7 +292,7 @@ class Transaction:
         overlay = self._writable()
         creation_time, text = self._found_for_write(table, id, "Delete")
         self._count_write(len(text.encode()))
-        before = self._stored(table, id, creation_time, decode_document(text))
+        before = self._stored(table, id, creation_time, decode_document(text), text)
         overlay.put(table.number, id, before, None)
 
     # Sub-transactions
@@ -324,8 +326,8 @@ class Transaction:
             before = None
         else:
             id, creation_time = current["_id"], current[CREATION_TIME]
-            before = self._stored(table, id, creation_time, _without_system_fields(id, creation_time, current))
-        overlay.put(table.number, id, before, self._stored(table, id, creation_time, fields))
+            before = self._kept(table, current)
+        overlay.put(table.number, id, before, self._stored(table, id, creation_time, fields, encode_document(fields)))
 
     def first_below(self, table: TableInfo, index: IndexInfo, end: float, at_most: int) -> list[dict[str, Any]]:
         """Documents whose first indexed field is a number below `end`, smallest first."""
@@ -335,9 +337,7 @@ class Transaction:
 
     def drop(self, table: TableInfo, current: dict[str, Any]) -> None:
         """Delete a document of a system table."""
-        id, creation_time = current["_id"], current[CREATION_TIME]
-        before = self._stored(table, id, creation_time, _without_system_fields(id, creation_time, current))
-        self._writable().put(table.number, id, before, None)
+        self._writable().put(table.number, current["_id"], self._kept(table, current), None)
 
     # Tables
 
@@ -376,16 +376,22 @@ class Transaction:
         """A new document's id, its 16 internal bytes and its creation time."""
         assert self._creation_times is not None, "only a transaction with an overlay writes"
         assert self._entropy is not None
-        internal = new_internal_id(self.now_ms, self._entropy.random_bytes(NEW_ID_BYTES))
+        end = self._random_used + NEW_ID_BYTES
+        if end > len(self._random):
+            # The first two ids of a transaction ask for their own bytes; where there are more, there are often many.
+            some = min(len(self._random) + NEW_ID_BYTES, _RANDOM_BYTES)
+            self._random, end = self._entropy.random_bytes(some), NEW_ID_BYTES
+        random, self._random_used = self._random[end - NEW_ID_BYTES : end], end
+        internal = new_internal_id(self.now_ms, random)
         return encode_id(table.number, internal), internal, self._creation_times.next(self.now_ms)
 
     def _find(self, table: int, id: str) -> tuple[float, str] | None:
         if self.overlay is not None and (written := self.overlay.of_table(table)) and id in written:
             document = written[id]
             return None if document is None else (document.creation_time, document.text)
-        self.usage.waiting_since = started = perf_counter()
+        self.usage.waiting_since = perf_counter()
         row = self.snapshot.get(table, id)
-        self.usage.waited(started)
+        self.usage.waited()
         return None if row is None else (row.creation_time, row.document)
 
     def _found_for_write(self, table: TableInfo, id: str, action: str) -> tuple[float, str]:
@@ -399,19 +405,27 @@ class Transaction:
         self, overlay: Overlay, table: TableInfo, id: str, found: tuple[float, str], value: Mapping[str, Any]
     ) -> None:
         creation_time, old_text = found
-        fields, size = table.definition.prepare(_without_system_fields(id, creation_time, value), self.catalog)
-        after = self._stored(table, id, creation_time, fields)
-        if after.text == old_text:
+        fields, text, size = table.definition.prepare(_without_system_fields(id, creation_time, value), self.catalog)
+        if text == old_text:
             return
-        before = self._stored(table, id, creation_time, decode_document(old_text))
+        after = self._stored(table, id, creation_time, fields, text)
+        before = self._stored(table, id, creation_time, decode_document(old_text), old_text)
         if after.unique_keys != before.unique_keys:
             self._check_unique(overlay, table, after)
         self._count_write(size)
         overlay.put(table.number, id, before, after)
 
-    def _stored(self, table: TableInfo, id: str, creation_time: float, fields: Mapping[str, Any]) -> StoredDocument:
+    def _stored(
+        self, table: TableInfo, id: str, creation_time: float, fields: Mapping[str, Any], text: str
+    ) -> StoredDocument:
         keys, unique_keys = table.keys_of(fields, creation_time, decode_id(id)[1], self.limits.max_key)
-        return StoredDocument(table.number, id, creation_time, encode_document(fields), keys, unique_keys)
+        return StoredDocument(table.number, id, creation_time, text, keys, unique_keys)
+
+    def _kept(self, table: TableInfo, current: dict[str, Any]) -> StoredDocument:
+        """A document of a system table as it is stored."""
+        id, creation_time = current["_id"], current[CREATION_TIME]
+        fields = _without_system_fields(id, creation_time, current)
+        return self._stored(table, id, creation_time, fields, encode_document(fields))
 
     def _check_unique(self, overlay: Overlay, table: TableInfo, document: StoredDocument) -> None:
         """Refuse a document whose unique key another one has.
@@ -423,9 +437,9 @@ class Transaction:
         if taken is None:
             if self.kept is not None and self.kept.are_behind_all(self.snapshot, table.number, keys):
                 return
-            self.usage.waiting_since = started = perf_counter()
+            self.usage.waiting_since = perf_counter()
             holders = self.snapshot.holders(table.number, keys)
-            self.usage.waited(started)
+            self.usage.waited()
             if not holders:
                 return
             written = overlay.of_table(table.number) or {}
@@ -505,9 +519,9 @@ class Transaction:
         kept = None if self.kept is None else self.kept.rows
         if kept is not None and (known := kept.get(asked)) is not None:
             return known
-        self.usage.waiting_since = started = perf_counter()
+        self.usage.waiting_since = perf_counter()
         rows = self.snapshot.first(table, index, lower, upper, descending=descending, limit=limit)
-        self.usage.waited(started)
+        self.usage.waited()
         if kept is not None and len(rows) <= 2 and len(kept) < _MOST_KEPT:
             kept[asked] = rows
         return rows
@@ -515,18 +529,17 @@ class Transaction:
     def _stored_rows(
         self, table: TableInfo, index: IndexInfo, keys: KeyRange, *, descending: bool, limit: int | None
     ) -> Iterator[Row]:
-        usage = self.usage
-        usage.waiting_since = started = perf_counter()
+        self.usage.waiting_since = perf_counter()
         rows = self.snapshot.scan(
             table.number, index.number, keys.lower, keys.upper, descending=descending, limit=limit
         )
         while True:
             batch = list(islice(rows, _BATCH))
-            usage.waited(started)
+            self.usage.waited()
             yield from batch
             if len(batch) < _BATCH:
                 return
-            self.usage.waiting_since = started = perf_counter()
+            self.usage.waiting_since = perf_counter()
 
     def _was_in_range(self, table: TableInfo, index: IndexInfo, id: str, keys: KeyRange) -> bool:
         """Whether the snapshot, without the overlay, has this document in the range."""
@@ -536,8 +549,8 @@ class Transaction:
         if index.number == BY_ID:
             key = id_key(id)
         else:
-            fields = decode_document(row.document)
-            key = self._stored(table, id, row.creation_time, fields).keys[index.position]
+            stored = self._stored(table, id, row.creation_time, decode_document(row.document), row.document)
+            key = stored.keys[index.position]
         return key >= keys.lower and (keys.upper is None or key < keys.upper)
 
     def _note_id(self, table: TableInfo, id: str) -> None:

@@ -111,10 +111,6 @@ class ResultCache(Generic[AnswerT]):
             found.demand.asked_again += 1
             return found
 
-    def wants(self, path: str) -> bool:
-        """Whether a result of the function at this path, which was made just now, is worth keeping."""
-        return self._demand_for(path).wants_another()
-
     def add(
         self,
         asked: tuple[str, bytes],
@@ -126,21 +122,27 @@ class ResultCache(Generic[AnswerT]):
         *,
         internal: bool,
         version: int,
-    ) -> None:
-        """Keep a result with the answer it gives, unless a commit since its timestamp touched it, or it is of another version."""
+    ) -> bool:
+        """Keep a result with the answer it gives, unless a commit since its timestamp touched it, or it is of another version.
+
+        False where it is not worth keeping.
+        """
+        demand = self._demand_for(asked[0])
+        if not demand.wants_another():
+            return False
         who = caller_key(caller) if outcome.read_identity else b""
         expires_ns = self._clock.now_ns() + _CLOCK_NS if outcome.read_clock else None
-        demand = self._demand_for(asked[0])
         result = CachedResult(
             (*asked, who), answer, outcome, reads, internal=internal, expires_ns=expires_ns, demand=demand
         )
         if result.size > self._most_bytes // 8 or not self._feed.watch(result, timestamp):
-            return
+            return True
         with self._lock:
             if version == self._version:
                 self._put(result)
             else:
                 self._feed.forget(result)
+        return True
 
     def _is_past(self, expires_ns: int | None) -> bool:
         # By the clock that functions see. One that was set back ends a result too, rather than keep it until it catches up.

@@ -160,9 +160,7 @@ class Runner:
         """Keep a result for later callers."""
         if self.functions.by_path.get(call.path) is not call.function:  # there is another application by now
             return
-        if not self._results.wants(call.path):
-            return
-        self._results.add(
+        worth_keeping = self._results.add(
             call.key,
             call.caller,
             run,
@@ -172,7 +170,8 @@ class Runner:
             internal=call.function.internal,
             version=call.version,
         )
-        self._note_asked(call)
+        if worth_keeping:
+            self._note_asked(call)
 
     def outcome(self, run: RunOutcome, timestamp: int, request_id: str, path: str) -> Outcome:
         """What a client is told of a run of the function at this path."""

@@ -27,7 +27,7 @@ from camber.values import (
 from camber.values.containers import RecordValidator, UnionValidator
 from camber.values.faults import Fault
 from camber.values.limits import MAX_DOCUMENT_NESTING, SYSTEM_FIELDS, identifier_problem
-from camber.values.normalize import check_document_nesting, checked_document_size
+from camber.values.normalize import check_document_nesting, encode_and_measure
 from camber.values.shapes import is_typed_dict
 from camber.values.validators import (
     AnyValidator,
@@ -73,7 +73,7 @@ class Table(Generic[D]):
     indexes: tuple[Index, ...] = ()
     write_with: str | None = None
     description: str = ""
-    _prepare: Callable[[object, TableNames], tuple[dict[str, Value], int]] = field(
+    _prepare: Callable[[object, TableNames], tuple[dict[str, Value], str, int]] = field(
         init=False, repr=False, compare=False
     )
 
@@ -89,8 +89,8 @@ class Table(Generic[D]):
         _check_index(self, index)
         return replace(self, indexes=(*self.indexes, index))
 
-    def prepare(self, value: object, tables: TableNames) -> tuple[dict[str, Value], int]:
-        """A document ready to be stored, in fresh containers, and its size in bytes together with its system fields.
+    def prepare(self, value: object, tables: TableNames) -> tuple[dict[str, Value], str, int]:
+        """A document ready to be stored, in fresh containers, its stored form, and its size in bytes with its system fields.
 
         `value` is without `_id` and `_creationTime`. Raises SchemaEnforcementError where it does not fit, InvalidValueError where it
         can't be a document at all.
@@ -109,27 +109,27 @@ class Table(Generic[D]):
         """Whether `hand_over` never changes anything."""
         return self.validator.hands_over_as_is
 
-    def _compile(self) -> Callable[[object, TableNames], tuple[dict[str, Value], int]]:
+    def _compile(self) -> Callable[[object, TableNames], tuple[dict[str, Value], str, int]]:
         if isinstance(self.validator, AnyValidator):
             return self._prepare_anything
-        check, size_of = self.validator.checker(), checked_document_size
+        check = self.validator.checker()
         may_be_too_deep = self.validator.holds_anything or self.validator.levels > MAX_DOCUMENT_NESTING
 
-        def prepare(value: object, tables: TableNames) -> tuple[dict[str, Value], int]:
+        def prepare(value: object, tables: TableNames) -> tuple[dict[str, Value], str, int]:
             try:
                 document = check(value, tables)
                 if may_be_too_deep:
                     check_document_nesting(document)
-                return document, size_of(document)
+                return document, *encode_and_measure(document)
             except Fault as fault:
                 raise self._refusal(value, fault) from None
 
         return prepare
 
-    def _prepare_anything(self, value: object, _tables: TableNames) -> tuple[dict[str, Value], int]:
-        document, size = prepare_document(value)
-        _check_top_level_names(document)
-        return document, size
+    def _prepare_anything(self, value: object, _tables: TableNames) -> tuple[dict[str, Value], str, int]:
+        prepared = prepare_document(value)
+        _check_top_level_names(prepared[0])
+        return prepared
 
     def _refusal(self, value: object, fault: Fault) -> Exception:
         if isinstance(value, Mapping):

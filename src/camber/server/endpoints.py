@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
-from camber.backend import Backend, Outcome, Timestamp
+from camber.backend import Backend, Outcome, Timestamp, settle
 from camber.errors import RequestError, StorageError
 from camber.identity import Caller
 from camber.server.addresses import ClientAddresses
@@ -223,7 +223,7 @@ class Endpoints:
                 self._admin(request)  # whoever has no key needs no body read
             body = await self._body(request)
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            self.call(request, body, kind, partial(_settle, future))
+            self.call(request, body, kind, partial(settle, future))
             return await future
 
         return handler
@@ -283,15 +283,6 @@ class Endpoints:
                 headers={"Retry-After": "1"},
             )
         self._running += 1
-
-
-def _settle(future: asyncio.Future[Answer], result: Answer | Exception) -> None:
-    if future.done():  # nobody waits any more
-        return
-    if isinstance(result, Answer):
-        future.set_result(result)
-    else:
-        future.set_exception(result)
 
 
 def _always(answer: Answer) -> Handler:

@@ -4,7 +4,7 @@ from camber.values.builders import v, validator_from_json
 from camber.values.containers import ObjectValidator
 from camber.values.encoding import decode_value, encode_clean, encode_value, parse_json, to_json
 from camber.values.ids import NEW_ID_BYTES, decode_id, encode_id, new_id, new_internal_id
-from camber.values.keys import AFTER_KEY, field_of, float_key, key_of, key_reader, parts_reader
+from camber.values.keys import AFTER_KEY, field_of, float_key, key_of, parts_reader
 from camber.values.kinds import MISSING, UNSET, Int64, Missing, RawDocument, Unset, Value
 from camber.values.normalize import normalize, normalize_document, prepare_document
 from camber.values.ordering import compare
@@ -39,7 +39,6 @@ __all__ = [
     "field_of",
     "float_key",
     "key_of",
-    "key_reader",
     "nesting_of",
     "new_id",
     "new_internal_id",

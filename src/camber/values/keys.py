@@ -41,8 +41,6 @@ _ALL_BITS = (1 << 64) - 1
 
 def key_of(value: Value | Missing) -> bytes:
     """The key part of one field. Parts compare as `compare` compares the values."""
-    if type(value) is str and "\x00" not in value:
-        return f"\x07{value}\x00".encode()
     return _key(value)
 
 
@@ -93,12 +91,6 @@ def field_of(document: Mapping[str, Any], path: str) -> Any:
             return MISSING
         value = cast("dict[str, Any]", value).get(name, MISSING)
     return value
-
-
-def key_reader(fields: Sequence[str]) -> Callable[[Mapping[str, Any]], bytes]:
-    """A function from a document to the key parts of these fields, one behind the other."""
-    read = parts_reader(fields)
-    return lambda document: b"".join(read(document))
 
 
 def parts_reader(fields: Sequence[str]) -> Callable[[Mapping[str, Any]], list[bytes]]:

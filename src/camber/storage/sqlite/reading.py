@@ -89,8 +89,6 @@ class SqliteSnapshot:
         sql = self._tables.get(table)
         if sql is None or not unique_keys:
             return ()
-        if None not in unique_keys:
-            return self._fetch(sql.holders_of_all, tuple(unique_keys))
         places = tuple([place for place, key in enumerate(unique_keys) if key is not None])
         return self._fetch(sql.holders(places), tuple([unique_keys[place] for place in places])) if places else ()
 

@@ -48,7 +48,6 @@ class TableSql:
         self._table, self._numbers, self._unique = table, numbers, unique
         self._updates: dict[tuple[int, ...], str] = {}
         self._holders: dict[tuple[int, ...], str] = {}
-        self.holders_of_all = self.holders(tuple(range(len(unique))))
         self.highest = " UNION ALL ".join(f"SELECT max(u{number}) FROM {table}" for number in unique)
 
     def order(self, index: int) -> OrderSql:
