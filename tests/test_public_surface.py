@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 import camber
+import camber.client
 import camber.testing
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs/reference/api.md"
@@ -24,7 +25,7 @@ def offered(module: ModuleType) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("module", [camber, camber.testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [camber, camber.client, camber.testing], ids=lambda module: module.__name__)
 def test_a_module_offers_exactly_what_it_promises(module: ModuleType) -> None:
     for name in module.__all__:
         assert hasattr(module, name)  # names are loaded when they are asked for
@@ -32,6 +33,6 @@ def test_a_module_offers_exactly_what_it_promises(module: ModuleType) -> None:
     assert offered(module) == set(module.__all__)
 
 
-@pytest.mark.parametrize("name", sorted({*camber.__all__, *camber.testing.__all__}))
+@pytest.mark.parametrize("name", sorted({*camber.__all__, *camber.client.__all__, *camber.testing.__all__}))
 def test_every_promised_name_has_an_entry_in_the_reference(name: str) -> None:
     assert f"### `{name}`" in REFERENCE.read_text()

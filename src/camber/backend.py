@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
+from camber.auth import TokenVerifier
 from camber.clock import Clock, Entropy, SystemClock, SystemEntropy
-from camber.database import Database, Limits, Transaction, Usage, compare_schema, forget_expired
+from camber.database import Database, Limits, RequestKey, Transaction, Usage, compare_schema, forget_expired
 from camber.database.held_snapshots import MAX_HELD
 from camber.errors import CommitUnknownError, FunctionError
 from camber.functions import (
@@ -32,15 +33,34 @@ from camber.functions import (
     system_functions,
     too_large,
 )
+from camber.functions.calls import Call
+from camber.functions.live import LANES, OPEN_TICKS
+from camber.functions.live_results import Content
+from camber.functions.results import caller_key
+from camber.functions.run_records import NewerRecords, Origin, RunRecord, RunRecords
 from camber.functions.runner import built_in_variables
+from camber.functions.views import Holder, View
 from camber.identity import Caller
 from camber.settings import Settings
 from camber.storage import SqlResult, Storage, Timestamp, open_onlooker, open_storage
-from camber.values import size_of
+from camber.values import encode_value, size_of
 
 T = TypeVar("T")
 
-__all__ = ["Backend", "CallKind", "Outcome", "Timestamp", "changes_of_serving"]
+__all__ = [
+    "Backend",
+    "Call",
+    "CallKind",
+    "Content",
+    "NewerRecords",
+    "Outcome",
+    "RunRecord",
+    "RunRecords",
+    "Timestamp",
+    "TokenVerifier",
+    "View",
+    "changes_of_serving",
+]
 
 MAX_ABANDONED_THREADS = 3
 HOUSEKEEPING_SECONDS = 30.0
@@ -69,13 +89,17 @@ class Backend:
         """Called from some thread when the process should be replaced by a new one."""
         self._origins = settings.api_origin(), settings.site_origin()
         self._deliveries = _Deliveries()
+        self._wake_live: Callable[[], None] = lambda: None
         self._abandoned = 0
         self._closed = False
+        clock = clock or SystemClock()
+        self.tokens = TokenVerifier(clock)
+        """Who holds a token; only used on the loop."""
         entropy = entropy or SystemEntropy()
         self.database = Database(
             storage,
             application.schema,
-            clock=clock or SystemClock(),
+            clock=clock,
             entropy=entropy,
             limits=_limits(settings),
             on_settled=self._settled,
@@ -89,6 +113,7 @@ class Backend:
             finished=self._deliveries.flush,
             on_abandoned=self._thread_abandoned,
         )
+        self._wake_live = self._runner.live.wake
         self._serve(application)
         self._housekeeper = _every(HOUSEKEEPING_SECONDS, self._keep_house)
 
@@ -106,7 +131,7 @@ class Backend:
 
         Raises DataFolderError, DataFolderInUseError, SchemaMismatchError; nothing is changed then.
         """
-        readers = settings.query_threads + MAX_HELD + SPARE_READERS
+        readers = settings.query_threads + MAX_HELD + OPEN_TICKS * LANES + SPARE_READERS
         storage = open_storage(data, create=create, readers=readers)
         try:
             return cls(application, storage, data=data, settings=settings, progress=on_progress)
@@ -120,8 +145,22 @@ class Backend:
         return self.settings.instance_name
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Deliver answers on this loop from now on."""
+        """Deliver answers and live results on this loop from now on."""
         self._deliveries.loop = loop
+        self._runner.live.attach(loop)
+
+    @property
+    def marked(self) -> Timestamp:
+        """The newest timestamp of which anything may be told."""
+        return self.database.feed.marked
+
+    def now_ms(self) -> float:
+        """The server's time in ms since the epoch."""
+        return self.database.now_ms()
+
+    def view(self, holder: Holder, caller: Caller) -> View:
+        """A new view of live queries for this caller; on the loop."""
+        return self._runner.live.view(holder, caller)
 
     def listens_at(self, url: str, site_url: str) -> None:
         """Tell functions these addresses where the settings name no others: with port 0 the system has chosen a port by now."""
@@ -129,6 +168,11 @@ class Backend:
         self._origins = settings.cloud_url or url, settings.site_url or site_url
         self._runner.built_in = built_in_variables(*self._origins)
         self._serve(self.application)
+
+    @property
+    def run_records(self) -> RunRecords:
+        """The last runs of functions and how they ended, for the operator."""
+        return self._runner.run_records
 
     def observe(self, on_run: Callable[[Usage], None] | None) -> None:
         """Have this told what each run of a query or mutation looked up, on the thread that ran it; None: nobody."""
@@ -189,10 +233,14 @@ class Backend:
         kind: CallKind | None,
         request_id: str,
         at: Timestamp | None = None,
-    ) -> None:
+        once: tuple[str, int] | None = None,
+        origin: Origin = "HttpApi",
+    ) -> Call | None:
         """The same for who does not await: `done` is called on the loop, with the outcome or what `run` would raise later on.
 
         Called on the loop; where the answer is there at once, `done` is called before this returns. Raises RequestError too.
+        With `once`, the session and number of a request, a mutation that was asked for before is answered as it was then. Returns the
+        call, None where there is none to wait for.
         """
         here = threading.get_ident()
 
@@ -202,7 +250,9 @@ class Backend:
             else:
                 self._deliveries.put(done, result)
 
-        self._start(path, args, caller, deliver, kind=kind, request_id=request_id, at=at)
+        return self._start(
+            path, args, caller, deliver, kind=kind, request_id=request_id, at=at, once=once, origin=origin
+        )
 
     def run_sync(
         self, path: str, args: bytes, caller: Caller, *, kind: CallKind | None = None, request_id: str = ""
@@ -250,6 +300,7 @@ class Backend:
     def _serve(self, application: Application) -> None:
         url, site_url = self._origins
         self.application = application
+        self.tokens.serve(application.identities)
         self._runner.serve({**application.functions, **system_functions(application, url=url, site_url=site_url)})
 
     def _start(
@@ -262,7 +313,9 @@ class Backend:
         kind: CallKind | None,
         request_id: str,
         at: Timestamp | None = None,
-    ) -> None:
+        once: tuple[str, int] | None = None,
+        origin: Origin = "HttpApi",
+    ) -> Call | None:
         request_id = request_id or secrets.token_hex(8)
         canonical = checked_path(path)
         arguments = read_arguments(args)
@@ -270,8 +323,23 @@ class Backend:
         error = refusal(by_path, canonical, kind, caller) or self._too_large(canonical, args, arguments)
         if error is not None:
             done(self._runner.outcome(failed(error), 0, request_id, canonical))
-            return
-        self._runner.start(by_path[canonical], canonical, arguments, caller, request_id, done, raw=(path, args), at=at)
+            return None
+        request = None
+        if once is not None:
+            asked = (caller_key(caller), canonical.encode(), encode_value(dict(arguments)))
+            request = RequestKey.of(*once, *asked)
+        return self._runner.start(
+            by_path[canonical],
+            canonical,
+            arguments,
+            caller,
+            request_id,
+            done,
+            raw=(path, args),
+            at=at,
+            request=request,
+            origin=origin,
+        )
 
     def _too_large(self, path: str, text: bytes, arguments: dict[str, object]) -> FunctionError | None:
         limit = self.settings.arguments_bytes
@@ -282,6 +350,7 @@ class Backend:
 
     def _settled(self) -> None:
         self._deliveries.flush()
+        self._wake_live()  # behind the answers: whoever wrote is told first
         if isinstance(self.database.broken, CommitUnknownError):
             self.on_unhealthy()
 

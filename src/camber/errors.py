@@ -26,6 +26,10 @@
     ├── LoadError                      an application that can't be loaded
     ├── ConfigurationError             settings or a command line that make no sense
     ├── RequestError                   an HTTP request that is refused, with status and code
+    ├── ClientError                    camber.client can't do what it was asked
+    │   ├── AuthenticationError        the server refuses a token or an admin key
+    │   ├── ConnectionLostError        the connection broke while an action ran
+    │   └── ClientClosedError          the client was closed, or the server won't go on with it
     └── StorageError
         ├── DataFolderError            a data file that is missing, foreign, corrupt, newer or not writable
         │   └── DataFolderInUseError   another process holds the data file
@@ -214,6 +218,22 @@ class RequestError(CamberError):
         super().__init__(message)
         self.status, self.short_code, self.message = status, code, message
         self.headers = dict(headers or {})
+
+
+class ClientError(CamberError):
+    """`camber.client` can't do what it was asked; functions that fail are no such thing."""
+
+
+class AuthenticationError(ClientError):
+    """The server refuses the token or admin key that a client shows."""
+
+
+class ConnectionLostError(ClientError):
+    """The connection broke while an action ran: whether it was carried out is not known."""
+
+
+class ClientClosedError(ClientError):
+    """The client was closed, or the server said that it won't go on with it; the message says which."""
 
 
 class StorageError(CamberError):

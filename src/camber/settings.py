@@ -162,7 +162,9 @@ class Settings:
         (), _NETWORKS, "The proxies whose `X-Forwarded-For` is believed. Empty: nobody's."
     )
     connections: int = _setting(
-        4_000, _whole(1, 1_000_000), "Connections open at once, for each port; more are closed at once."
+        16_000,
+        _whole(1, 1_000_000),
+        "Connections open at once, live clients among them, for each port; more are closed at once.",
     )
     concurrent_requests: int = _setting(
         1_000, _whole(1, 1_000_000), "Requests at work at once; more are answered 503 with `Retry-After`."

@@ -14,7 +14,7 @@ from camber.database import DatabaseReader, Read, RunState
 from camber.database.catalog import TableInfo
 from camber.database.ranges import after_prefix, equal_range
 from camber.database.reads import IntervalTree, ReadIndex, Touched, part_ends
-from camber.storage import BY_ID
+from camber.storage import BY_ID, Timestamp
 from camber.values import key_of
 from tests.database.playground import Playground, playground
 from tests.values.strategies import any_floats, any_values
@@ -45,7 +45,7 @@ class Reader:
         self.times_told = 0
         assert database.feed.watch(self, transaction.timestamp)
 
-    def became_stale(self) -> None:
+    def became_stale(self, timestamp: Timestamp) -> None:
         self.times_told += 1
 
     @property
@@ -260,7 +260,7 @@ def test_a_result_whose_reads_were_touched_since_its_snapshot_is_not_taken_up(wo
         class Late:
             reads: Sequence[Read] = transaction.reads
 
-            def became_stale(self) -> None: ...
+            def became_stale(self, timestamp: Timestamp) -> None: ...
 
         assert not database.feed.watch(Late(), transaction.timestamp)
 

@@ -6,6 +6,7 @@ What a block is for can be seen on the page itself:
   path make one file, in their order.
 - Other ```python blocks of a page are one program, in their order.
 - ```console holds commands after `$ ` and what they print; `…` stands for anything.
+- ```jsx is quoted from an example, word for word.
 - ```python no-run is not run; the reason stands behind it.
 """
 
@@ -19,7 +20,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 PAGES = sorted(
-    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("benchmarks/*.md")],
+    [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("docs/**/*.md"),
+        *REPOSITORY.glob("benchmarks/*.md"),
+        *REPOSITORY.glob("examples/*/*.md"),
+    ],
     key=lambda page: (page.parent != REPOSITORY, page),
 )
 
@@ -60,7 +66,7 @@ def name_of(page: Path) -> str:
 
 
 def is_quotation(block: Block) -> bool:
-    """Whether the block is the code of an application of this repository, word for word."""
+    """Whether the block is the code of an application or an example of this repository, word for word."""
     return any(block.text in source for source in _SOURCES)
 
 
@@ -91,4 +97,9 @@ def _blocks(page: Path) -> Iterator[Block]:
         yield Block(page, number + 1, language, tuple(words), "\n".join(inside) + "\n")
 
 
-_SOURCES = [path.read_text(encoding="utf-8") for path in sorted((REPOSITORY / "apps").rglob("*.py"))]
+_QUOTED = [
+    *REPOSITORY.glob("apps/**/*.py"),
+    *REPOSITORY.glob("examples/*/backend/*.py"),
+    *REPOSITORY.glob("examples/*/src/*.js*"),
+]
+_SOURCES = [path.read_text(encoding="utf-8") for path in sorted(_QUOTED)]

@@ -127,6 +127,13 @@ class Session:
         return text.replace("127.0.0.1:3210", f"127.0.0.1:{self.port}")
 
 
+def _start_example(session: Session, command: str) -> None:
+    """What `npm run backend` of the React example does, without the scripts of this clone."""
+    here, session.folder = session.folder, session.folder / "examples/react"
+    session.start_server("camber dev backend")
+    session.folder = here
+
+
 def _change_folder(session: Session, command: str) -> None:
     session.folder = session.folder / command.removeprefix("cd ")
 
@@ -138,6 +145,9 @@ _INSTEAD: dict[str, Callable[[Session, str], None]] = {
     "pip install": lambda session, command: None,
     "npm init": lambda session, command: None,
     "npm install convex": lambda session, command: session.install_convex(),
+    "npm --prefix examples/react run backend": _start_example,
+    "npm --prefix examples/react run dev": lambda session, command: None,  # tests/browser builds the page
+    "scripts/setup": lambda session, command: None,  # the tests run in what it has installed
     "scripts/test": lambda session, command: None,  # this is one of them
 }
 
@@ -167,6 +177,12 @@ def clone(tmp_path: Path) -> Path:
         shutil.copy(REPOSITORY / name, folder)
     shutil.copytree(REPOSITORY / "apps", folder / "apps", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    example = folder / "examples/react"
+    shutil.copytree(
+        REPOSITORY / "examples/react/backend", example / "backend", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(REPOSITORY / "examples/react/package.json", example)
+    (example / "node_modules").symlink_to(REPOSITORY / "node_modules")
     return folder
 
 

@@ -245,15 +245,25 @@ def test_connections_are_bounded(server: Server) -> None:
     assert server.ask("GET", "/healthz")[0] == 200
 
 
-def test_a_web_socket_is_refused_with_the_reason(server: Server) -> None:
-    upgrade = (
-        b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAA\r\n\r\n"
-    )
+@pytest.mark.parametrize(
+    ("path", "key", "status", "reason"),
+    [
+        (b"/api/1.48.0/sync", b"AAAA", b"400", b"Sec-WebSocket-Key"),
+        (b"/api/query", b"dGhlIHNhbXBsZSBub25jZQ==", b"404", b"There is no WebSocket at /api/query"),
+        (b"/api/sync", b"dGhlIHNhbXBsZSBub25jZQ==", b"101", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ],
+)
+def test_a_web_socket_opens_at_its_place_and_is_refused_elsewhere_with_the_reason(
+    server: Server, path: bytes, key: bytes, status: bytes, reason: bytes
+) -> None:
+    upgrade = b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: "
     with server.bare_connection() as connection:
-        connection.sendall(b"GET /api/1.48.0/sync HTTP/1.1\r\nhost: x\r\n" + upgrade)
+        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n" + upgrade + key + b"\r\n\r\n")
+        if status == b"101":
+            connection.shutdown(socket.SHUT_WR)
         answered = read_all(connection)
-    assert answered.startswith(b"HTTP/1.1 400 ")
-    assert b"NotOfferedYet" in answered
+    assert answered.startswith(b"HTTP/1.1 " + status)
+    assert reason in answered
 
 
 # Starting and stopping.

@@ -58,8 +58,6 @@ def test_the_operator_can_check_the_key(client: Client, admin: dict[str, str]) -
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/api/sync"),
-        ("GET", "/api/1.48.0/sync"),
         ("POST", "/api/storage/upload"),
         ("GET", "/api/storage/abc"),
         ("POST", "/api/export/request/zip"),
@@ -69,13 +67,19 @@ def test_the_operator_can_check_the_key(client: Client, admin: dict[str, str]) -
         ("POST", "/api/deploy2/start_push"),
         ("POST", "/api/get_config_hashes"),
         ("POST", "/api/run_test_function"),
-        ("GET", "/api/stream_function_logs"),
+        ("GET", "/api/stream_udf_execution"),
         ("POST", "/api/vector_search"),
     ],
 )
 def test_what_is_not_offered_yet_says_so_and_is_not_tried_again(client: Client, method: str, path: str) -> None:
     answered = client.ask(method, path)
     assert (answered.status, answered.code) == (400, "NotOfferedYet")
+
+
+@pytest.mark.parametrize("path", ["/api/sync", "/api/1.48.0/sync"])
+def test_the_place_of_a_socket_says_so_over_http(client: Client, path: str) -> None:
+    answered = client.get(path)
+    assert (answered.status, answered.code) == (400, "WebSocketExpected")
 
 
 @pytest.mark.parametrize("path", ["/api/nope", "/api", "/api/query/", "/nope", "/api/run/", "/apix/query"])

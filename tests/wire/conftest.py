@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.auth.issuing import data_url, ec, key_set
 from tests.clients.driver import COMMANDS, Client, running_client
+from tests.clients.sync_driver import NAMES, NPM_PACKAGES, SyncClient, running_sync_client
 from tests.wire.running_server import REPOSITORY, RunningServer, running_server
 
 
@@ -62,6 +64,50 @@ def client(request: pytest.FixtureRequest, start_client: Callable[[str], Client]
 def npm_client(request: pytest.FixtureRequest, start_client: Callable[[str], Client]) -> Client:
     """Each of the JavaScript clients in turn, for what the Python ones don't offer."""
     return start_client(request.param)
+
+
+@pytest.fixture(scope="session")
+def sync_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of tests/wire/sync_app, for what goes over the socket. It takes tokens signed with `ec()`."""
+    env = {"CAMBER_DEV": "1", "ISSUER_KEYS": data_url(key_set(ec()))}
+    with running_server(
+        REPOSITORY / "tests/wire/sync_app", tmp_path_factory.mktemp("sync") / "data", env=env
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def start_sync_client() -> Iterator[Callable[[str], SyncClient]]:
+    """Gives the process of the client of a name, started when it is first asked for; it is connected to nothing."""
+    clients: dict[str, SyncClient] = {}
+    with ExitStack() as processes:
+
+        def start(name: str) -> SyncClient:
+            if name not in clients:
+                clients[name] = processes.enter_context(running_sync_client(name))
+            return clients[name]
+
+        yield start
+
+
+@pytest.fixture(params=NAMES)
+def sync_client(
+    request: pytest.FixtureRequest, start_sync_client: Callable[[str], SyncClient], sync_server: RunningServer
+) -> SyncClient:
+    """Each of the real WebSocket clients in turn, new and signed out."""
+    client = start_sync_client(request.param)
+    client.open(sync_server.url)
+    return client
+
+
+@pytest.fixture(params=list(NPM_PACKAGES))
+def npm_sync_client(
+    request: pytest.FixtureRequest, start_sync_client: Callable[[str], SyncClient], sync_server: RunningServer
+) -> SyncClient:
+    """Each of the JavaScript ones in turn, for what the Python ones don't offer."""
+    client = start_sync_client(request.param)
+    client.open(sync_server.url)
+    return client
 
 
 @pytest.hookimpl(wrapper=True)

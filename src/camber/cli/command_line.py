@@ -38,6 +38,7 @@ COMMANDS: Final = {
         WORKING,
         "Print a description of all functions as JSON.",
     ),
+    "logs": ("camber.cli.logs:logs", WORKING, "Print what functions logged and how they failed."),
     "admin-key": ("camber.cli.admin_key:print_admin_key", WORKING, "Print the deployment's admin key."),
     "check": ("camber.cli.check:check", WORKING, "Check the application, and its schema against the data."),
     "completion": ("camber.cli.completion:completion", ALL_ELSE, "Have the shell complete commands and flags."),

@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from camber.cli.targets import Answer, Rows
@@ -20,7 +20,22 @@ CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 660.0
 """Somewhat longer than an action may take (600 s), so that the server's own word on that arrives."""
 
+LONG_POLL_SECONDS: Final = 90.0
+"""Somewhat longer than a server lets anybody wait for something to happen."""
+
 _KEY: Final = re.compile(r"[!-~]{1,4096}")
+
+
+class LostConnectionError(ConfigurationError):
+    """Nothing answers where the server should be. It may come back."""
+
+
+class EndedRuns(NamedTuple):
+    """Runs of functions in the form of protocol 6.5, oldest first; `missed` where the server does not remember all that were asked for."""
+
+    entries: list[dict[str, Any]]
+    cursor: float
+    missed: bool
 
 
 class RemoteTarget:
@@ -37,6 +52,11 @@ class RemoteTarget:
     @property
     def name(self) -> str:
         return self._url
+
+    @property
+    def admin_key(self) -> str:
+        """The operator's key, for those who speak to the server in another way."""
+        return self._key
 
     def call(self, path: str, args: str = "{}", *, identity: Mapping[str, object] | None = None) -> Answer:
         body = f'{{"path":{json.dumps(path)},"format":"convex_encoded_json","args":{args}}}'
@@ -57,6 +77,26 @@ class RemoteTarget:
             found = cast("dict[str, Any]", answered)
             columns, rows, more = found["columns"], found["rows"], found["more"]
         return Rows(columns, rows, more)
+
+    def ended_runs(self, cursor: float) -> EndedRuns:
+        """The runs of functions that ended since this cursor, 0 for all that the server remembers; where there are none, it waits for one.
+
+        Raises LostConnectionError where the server went away.
+        """
+        headers = {"Authorization": f"Convex {self._key}"}
+        self._connect(LONG_POLL_SECONDS)
+        try:
+            self._connection.request("GET", f"{self._root}/api/stream_function_logs?cursor={cursor!r}", headers=headers)
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise LostConnectionError(f"{self._url} gave no answer ({error or type(error).__name__})") from error
+        answered = _json_of(content)
+        if response.status != http.client.OK or not isinstance(answered, dict):
+            raise self._refusal(response.status, answered)
+        found = cast("dict[str, Any]", answered)
+        return EndedRuns(found["entries"], float(found["newCursor"]), bool(found.get("missed")))
 
     def answers(self) -> bool:
         """Whether a deployment is there right now."""
@@ -98,15 +138,15 @@ class RemoteTarget:
             return answered
         raise self._refusal(response.status, answered)
 
-    def _connect(self) -> None:
+    def _connect(self, answer_seconds: float = ANSWER_SECONDS) -> None:
         if self._connection.sock is not None:
             return
         try:
             self._connection.timeout = CONNECT_SECONDS
             self._connection.connect()
-            cast("socket.socket", self._connection.sock).settimeout(ANSWER_SECONDS)
+            cast("socket.socket", self._connection.sock).settimeout(answer_seconds)
         except OSError as error:
-            raise ConfigurationError(
+            raise LostConnectionError(
                 f"nothing answers at {self._url} ({self._source}): {error.strerror or error}. Is the server running?"
             ) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, cast
 
 from cyclopts import Parameter
@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from camber.cli.json5_values import json_of
 from camber.cli.printing import complain, json_text, note, say
 from camber.cli.targets import Target, ask, without_heading
-from camber.cli.where import NOWHERE, Where, open_target
+from camber.cli.where import NOWHERE, Where, open_server, open_target
 from camber.errors import ConfigurationError, FunctionError
 
 _EXTENSION: Final = re.compile(r"\.(?:py|[mc]?[jt]sx?)$")
@@ -28,6 +28,7 @@ def run(
         str | None,
         Parameter(help="Call it as this person: their claims, one object in JSON5."),
     ] = None,
+    watch: Annotated[bool, Parameter(help="Go on with each new value of a query, until Ctrl-C.", negative="")] = False,
     where: Where = NOWHERE,
 ) -> int:
     """Call a function of the application and print its result.
@@ -39,12 +40,15 @@ def run(
     For example:
 
         camber run appState:get
+        camber run appState:get --watch
         camber run appState:set '{crowdfundingActive: true}'
         camber run users:getCurrentAppUser --identity '{email: "ada@x.com"}'
     """
     function = function_path(path)
     arguments = json_of(args, "the arguments")
     person = None if identity is None else _identity(identity)
+    if watch:
+        return _watch(path, function, arguments, person, where)
     with open_target(where) as target:
         answer = target.call(function, arguments, identity=person)
         for line in answer.log_lines:
@@ -54,6 +58,27 @@ def run(
                 say(json_text(answer.value, indent=2))
             return 0
         complain(f"{path} failed:\n{without_heading(answer.error)}{_hint(target, function, answer.error)}")
+    return 1
+
+
+def _watch(path: str, function: str, arguments: str, person: Mapping[str, object] | None, where: Where) -> int:
+    from camber.cli.watch import watch
+
+    with open_server(where, "values can be watched only where one runs, and `camber dev` starts one") as server:
+        kinds = _kinds(server) or {}
+        kind = kinds.get(function, "query")
+        if kind != "query":
+            raise ConfigurationError(
+                f"{function} is {'an' if kind[0] == 'a' else 'a'} {kind}: only queries can be watched"
+            )
+        if kinds and function not in kinds and not function.startswith("_system/"):
+            complain(_no_such_function(function, kinds))
+            return 1
+        failure = watch(server, function, arguments, identity=person)
+        if failure is None:
+            return 0
+        error = str(failure)
+        complain(f"{path} failed:\n{without_heading(error)}{_hint(server, function, error)}")
     return 1
 
 
@@ -94,20 +119,29 @@ def _hint(target: Target, function: str, error: str) -> str:
     """Where the server does not say what went wrong: whether there is such a function at all, and where to read on."""
     if "\n" in error or not error.startswith("[Request ID: "):
         return ""
-    names = _function_names(target)
-    if names is None or function in names:
+    kinds = _kinds(target)
+    if kinds is None or function in kinds:
         return "\nThe server keeps the reason to itself; its log has it."
+    return f"\n{_no_such_function(function, kinds)}"
+
+
+def _no_such_function(function: str, functions: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(function, names, n=1, cutoff=0.5)
-    return f"\nThere is no function {function}." + (
+    near = get_close_matches(function, functions, n=1, cutoff=0.5)
+    return f"There is no function {function}." + (
         f" Did you mean {near[0]}?" if near else " `camber function-spec` lists them."
     )
 
 
-def _function_names(target: Target) -> list[str] | None:
+def _kinds(target: Target) -> dict[str, str] | None:
+    """The kind of every function, by its path; None if the deployment does not say."""
     try:
         specs: list[dict[str, Any]] = ask(target, "_system/cli/modules:apiSpec")
     except FunctionError:
         return None
-    return [str(spec["identifier"]).replace(".js:", ":") for spec in specs if "identifier" in spec]
+    return {
+        str(spec["identifier"]).replace(".js:", ":"): str(spec.get("functionType", "query")).lower()
+        for spec in specs
+        if "identifier" in spec
+    }

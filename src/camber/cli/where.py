@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Group, Parameter
 
@@ -15,6 +15,9 @@ from camber.cli import env_files
 from camber.cli.places import DATA_FOLDER, application_folder, nearest_data_folder, nearest_file
 from camber.cli.targets import Target
 from camber.errors import ConfigurationError, DataFolderError, DataFolderInUseError
+
+if TYPE_CHECKING:
+    from camber.cli.remote import RemoteTarget
 
 WAIT_FOR_ADDRESS_SECONDS: Final = 5.0
 """How long to wait for the address of a process that holds the data: a server that starts has the data first."""
@@ -58,14 +61,38 @@ def open_target(where: Where) -> Target:
 
     Raises ConfigurationError that names where it was looked for; and what opening the data raises.
     """
+    meant = _meant(where)
+    return _of_data_folder(meant, where.app) if isinstance(meant, Path) else meant
+
+
+def open_server(where: Where, why: str) -> RemoteTarget:
+    """The running server of the deployment that is meant, for what can't be done without one, and why.
+
+    Raises ConfigurationError that names where it was looked for, LostConnectionError where none runs.
+    """
+    meant = _meant(where)
+    if not isinstance(meant, Path):
+        return meant
+    if not meant.is_dir():
+        raise ConfigurationError(f"there is no data folder {meant}: `camber dev` or `camber serve` makes one")
+    server = _server_of(meant)
+    if server is None:
+        from camber.cli.remote import LostConnectionError
+
+        raise LostConnectionError(f"no server runs for {meant}: {why}")
+    return server
+
+
+def _meant(where: Where) -> RemoteTarget | Path:
+    """The server that was named, or the data folder."""
     if where.url or where.admin_key:
         return _as_flags_say(where)
     if where.data is not None:
-        return _of_data_folder(where.data.absolute(), where.app)
+        return where.data.absolute()
     if (pair := _pair_in(os.environ, "the environment")) is not None:
         return _remote(*pair)
     if named := os.environ.get("CAMBER_DATA"):
-        return _of_data_folder(Path(named).absolute(), where.app)
+        return Path(named).absolute()
     here = Path.cwd()
     folder = nearest_data_folder(here)
     file = nearest_file(here, env_files.NAME)
@@ -75,10 +102,10 @@ def open_target(where: Where) -> Target:
         return _remote(*pair)
     if folder is None:
         raise ConfigurationError(_looked_everywhere(here, file))
-    return _of_data_folder(folder, where.app)
+    return folder
 
 
-def _as_flags_say(where: Where) -> Target:
+def _as_flags_say(where: Where) -> RemoteTarget:
     environ = os.environ
     url = where.url or next((environ[name] for name, _ in _PAIRS if environ.get(name)), None)
     key = where.admin_key or next((environ[name] for _, name in _PAIRS if environ.get(name)), None)
@@ -102,7 +129,7 @@ def _pair_in(variables: Mapping[str, str], source: str) -> tuple[str, str, str] 
     return None
 
 
-def _remote(url: str, key: str, source: str) -> Target:
+def _remote(url: str, key: str, source: str) -> RemoteTarget:
     from camber.cli.remote import RemoteTarget
 
     return RemoteTarget(url, key, source=source)
@@ -124,7 +151,7 @@ def _of_data_folder(data: Path, app: str | None) -> Target:
             time.sleep(0.1)
 
 
-def _server_of(data: Path) -> Target | None:
+def _server_of(data: Path) -> RemoteTarget | None:
     from camber.server import address_of
 
     address, key = address_of(data), _key_of(data)

@@ -23,7 +23,9 @@ class Result(Protocol):
 
     reads: Sequence[Read]
 
-    def became_stale(self) -> None: ...
+    def became_stale(self, timestamp: Timestamp) -> None:
+        """The commit of this timestamp touched what it was computed from."""
+        ...
 
     def __hash__(self) -> int: ...
 
@@ -55,7 +57,7 @@ class CommitFeed:
             self._remember(timestamp, touched.brief())
             for result in self._readers.touched_by(touched):
                 self._readers.remove(result, result.reads)
-                result.became_stale()
+                result.became_stale(timestamp)
             self.marked = timestamp
             self._moved.notify_all()
         for listener in self._listeners:

@@ -2,7 +2,17 @@
 
 from camber.functions.application import Application, canonical_path
 from camber.functions.calls import failed, settle_future
-from camber.functions.contexts import ActionCtx, Auth, Environment, MutationCtx, QueryCtx
+from camber.functions.contexts import ActionCtx, CallerAuth, Environment, MutationCtx, QueryCtx
+from camber.functions.identity_providers import (
+    KEY_TYPES,
+    Auth,
+    CustomJwt,
+    IdentityProvider,
+    Oidc,
+    canonical_issuer,
+    check_url,
+    decode_data_url,
+)
 from camber.functions.loading import (
     application_of,
     find_project_root,
@@ -29,15 +39,20 @@ from camber.functions.system import system_functions
 from camber.functions.wire_names import wire_name
 
 __all__ = [
+    "KEY_TYPES",
     "ActionCtx",
     "Application",
     "Auth",
     "CallKind",
+    "CallerAuth",
+    "CustomJwt",
     "Done",
     "Environment",
     "FunctionKind",
     "FunctionRun",
+    "IdentityProvider",
     "MutationCtx",
+    "Oidc",
     "Outcome",
     "QueryCtx",
     "RegisteredFunction",
@@ -45,8 +60,11 @@ __all__ = [
     "action",
     "application_folder",
     "application_of",
+    "canonical_issuer",
     "canonical_path",
+    "check_url",
     "checked_path",
+    "decode_data_url",
     "failed",
     "find_project_root",
     "internal_action",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from camber.functions.identity_providers import IdentityProvider
 from camber.functions.registration import RegisteredFunction
 from camber.schema import Schema
 
@@ -23,6 +24,8 @@ class Application:
     """What `camber dev` and `camber check` tell the developer; nothing that keeps the application from running."""
     files: tuple[Path, ...] = field(default=(), compare=False)
     """The files it was loaded from."""
+    identities: tuple[IdentityProvider, ...] = ()
+    """Whose tokens sign a caller in; the first that fits a token counts."""
 
     def find(self, path: str) -> RegisteredFunction[..., Any] | None:
         """The function at a path in any of its spellings, or None."""

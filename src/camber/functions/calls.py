@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,10 +13,11 @@ from camber.database import Abandoned, Interrupted, RequestKey, Transaction, rem
 from camber.database.held_snapshots import HeldSnapshot, snapshot_expired
 from camber.errors import DatabaseUsageError, RequestError, StorageError
 from camber.functions.contexts import ActionCtx, MutationCtx
-from camber.functions.logs import RunLog
+from camber.functions.logs import ActionLog, RunLog
 from camber.functions.outcomes import Done, Outcome
 from camber.functions.registration import RegisteredFunction
 from camber.functions.results import caller_key
+from camber.functions.run_records import Origin
 from camber.functions.running import (
     FunctionRun,
     RunOutcome,
@@ -50,9 +52,14 @@ class Call:
         caller: Caller,
         request_id: str,
         done: Done,
+        *,
+        origin: Origin = "HttpApi",
     ) -> None:
         self.runner, self.function, self.path, self.arguments = runner, function, path, arguments
         self.caller, self.request_id, self.done = caller, request_id, done
+        self.origin: Origin = origin
+        self.has_begun = False
+        """Whether it has begun to run: until then nothing can show its effect."""
         self._current: FunctionRun | None = None
 
     def run_on(self, transaction: Transaction) -> RunOutcome:
@@ -68,16 +75,28 @@ class Call:
         """The outcome of a run that was ended from outside: with what it had logged and looked at until then."""
         return failed(error) if self._current is None else self._current.ended(error)
 
+    def answer_of(self, run: RunOutcome, timestamp: int) -> Outcome:
+        """What a client is told of how it ended; noted for the operator too."""
+        answer = self.runner.outcome(run, timestamp, self.request_id, self.path)
+        self.note(run, answer)
+        return answer
+
+    def note(self, run: RunOutcome, answer: Outcome) -> None:
+        """Note for the operator how it ended."""
+        self.runner.run_records.add(
+            self.function.kind, self.path, self.request_id, self.caller, self.origin, run, answer.exception
+        )
+
     def tell(self, run: RunOutcome, timestamp: int) -> None:
         """Tell how it ended."""
-        self.done(self.runner.outcome(run, timestamp, self.request_id, self.path))
+        self.done(self.answer_of(run, timestamp))
 
 
 class QueryCall(Call):
     """A query, with everybody who waits for the same; a `QueryJob`."""
 
-    def __init__(self, *call: Any, raw: tuple[str, bytes] | None) -> None:
-        super().__init__(*call)
+    def __init__(self, *call: Any, raw: tuple[str, bytes] | None, origin: Origin = "HttpApi") -> None:
+        super().__init__(*call, origin=origin)
         self.raw = raw
         self.canonical_args = encode_value(dict(self.arguments))
         self.key = (self.path, self.canonical_args)
@@ -125,7 +144,7 @@ class QueryCall(Call):
             return
         run = self._run if error is None else self.cut_short(error)
         timestamp = 0 if transaction is None else transaction.timestamp
-        answer = runner.outcome(run, timestamp, self.request_id, self.path)
+        answer = self.answer_of(run, timestamp)
         if transaction is not None and run.error is None and self.held is None:
             runner.keep(self, run, transaction, answer)
         self.done(answer)
@@ -139,14 +158,15 @@ class QueryCall(Call):
 class MutationCall(Call):
     """A mutation; a `database.Mutation`. With a request key it runs once, however often it is asked for."""
 
-    def __init__(self, *call: Any, request: RequestKey | None = None) -> None:
-        super().__init__(*call)
+    def __init__(self, *call: Any, request: RequestKey | None = None, origin: Origin = "HttpApi") -> None:
+        super().__init__(*call, origin=origin)
         self._request = request
         self.seconds = self.runner.settings.mutation_seconds
         self._run = RunOutcome()
 
     def run(self, transaction: Transaction) -> None:
         """Run it; what it raised is raised, so that its writes are rolled back."""
+        self.has_begun = True
         if self._request is not None and (earlier := remembered(transaction, self._request)) is not None:
             self._run = RunOutcome()
             self._run.value, self._run.log_lines = earlier.result or b"null", earlier.log_lines
@@ -199,16 +219,19 @@ class StepCall(Generic[T]):
 class ActionCall(Call):
     """An action, and the `ActionRun` behind its context; an `ActionJob`."""
 
-    def __init__(self, *call: Any) -> None:
-        super().__init__(*call)
-        self.log = RunLog()
+    def __init__(self, *call: Any, origin: Origin = "HttpApi") -> None:
+        super().__init__(*call, origin=origin)
+        self._log = ActionLog()
+        self.log: RunLog = self._log
         self.seconds = self.runner.settings.action_seconds
         self._run = RunOutcome()
         self._told = False
+        self._began: float | None = None
 
     async def run(self) -> None:
         """Run it to its end, and keep how it went."""
         function, run = self.function, self._run
+        self._began = time.perf_counter()
         limit = asyncio.timeout(self.seconds)
         try:
             catalog = self.runner.database.catalog
@@ -232,8 +255,12 @@ class ActionCall(Call):
         if isinstance(run.error, (StorageError, RequestError)):
             self.done(run.error)
             return
+        run.seconds = None if self._began is None else time.perf_counter() - self._began
         run.log_lines = self.log.lines
-        self.tell(run, 0)
+        answer = self.runner.outcome(run, 0, self.request_id, self.path)
+        run.log_lines = self._log.own  # those of the functions it called are noted with these
+        self.note(run, answer)
+        self.done(answer)
 
     def now_ms(self) -> float:
         """The server's time."""
@@ -267,13 +294,19 @@ class ActionCall(Call):
         # An action that is cancelled gives up waiting; what it waits for is told all the same.
         future.set_running_or_notify_cancel()
         self.runner.start(
-            target, path, arguments, caller, self.request_id, lambda result: settle_future(future, result)
+            target,
+            path,
+            arguments,
+            caller,
+            self.request_id,
+            lambda result: settle_future(future, result),
+            origin="Action",
         )
         return future
 
     async def _result_of(self, target: Function, future: Future[Outcome]) -> Any:
         outcome = await asyncio.wrap_future(future)
-        self.log.take_over(outcome.log_lines)
+        self._log.take_over(outcome.log_lines)
         if outcome.exception is not None:
             raise outcome.exception
         value = decode_value(parse_json(outcome.value or b"null"))

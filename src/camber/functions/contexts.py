@@ -53,7 +53,7 @@ class ActionRun(Protocol):
     def environment(self, name: str) -> str | None: ...
 
 
-class Auth:
+class CallerAuth:
     """`ctx.auth`: who calls."""
 
     __slots__ = ("_caller", "_note")
@@ -124,9 +124,9 @@ class QueryCtx:
         return self._db
 
     @property
-    def auth(self) -> Auth:
+    def auth(self) -> CallerAuth:
         """Who calls."""
-        return Auth(self._run.caller, self._note_identity)
+        return CallerAuth(self._run.caller, self._note_identity)
 
     @property
     def env(self) -> Environment:
@@ -222,9 +222,9 @@ class ActionCtx:
         self._random: random.Random | None = None
 
     @property
-    def auth(self) -> Auth:
+    def auth(self) -> CallerAuth:
         """Who calls."""
-        return Auth(self._run.caller, lambda: None)
+        return CallerAuth(self._run.caller, lambda: None)
 
     @property
     def env(self) -> Environment:

@@ -69,6 +69,15 @@ def log_failure(error: Exception, path: str, request_id: str) -> None:
         _log.error("a function failed", extra=facts, exc_info=error)
 
 
+def recorded_text(error: Exception) -> str:
+    """The text of a failure for the operator who watches: as `client_message` in development, but what a validator refused is not
+    shown, as in the log: it may be secret.
+    """
+    if isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error.kind} at {error.path or 'the top'}{_places(error)}"
+    return _detail(error)
+
+
 def _detail(error: BaseException) -> str:
     for kind, prefix in _PREFIXES:
         if isinstance(error, kind):

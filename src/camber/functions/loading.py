@@ -21,6 +21,7 @@ from typing import Any, cast
 from camber.errors import CamberError, LoadError
 from camber.functions.application import Application
 from camber.functions.habits import declared_kind, habit_warnings
+from camber.functions.identity_providers import Auth, IdentityProvider
 from camber.functions.registration import RegisteredFunction
 from camber.functions.wire_names import wire_name
 from camber.schema import Schema, Table, define_schema
@@ -105,6 +106,7 @@ def _load(root: Path, package: str) -> Application:
     functions: dict[str, RegisteredFunction[..., Any]] = {}
     files = sorted(_files(root, warnings))
     schema = define_schema()
+    identities: tuple[IdentityProvider, ...] = ()
     for file in files:
         relative = file.relative_to(root).with_suffix("")
         module = _import(f"{package}.{'.'.join(relative.parts)}", file, root, problems)
@@ -115,6 +117,8 @@ def _load(root: Path, package: str) -> Application:
         problems += _hidden_functions(file, tree)
         if relative.parts == ("schema",):
             schema = _schema_of(module, file, problems)
+        if relative.parts == ("auth",):
+            identities = _identities_of(module, file, problems)
         if len(relative.parts) == 1 and relative.name in _NOT_SERVED:
             problems += [
                 f"{function.place}: functions in {file.name} are not served. Move {function.__name__} to a module of its own."
@@ -130,7 +134,7 @@ def _load(root: Path, package: str) -> Application:
     if problems:
         # A broken module is met again by each that imports it.
         raise LoadError(list(dict.fromkeys(problems)))
-    return Application(package, root, schema, functions, tuple(warnings), tuple(files))
+    return Application(package, root, schema, functions, tuple(warnings), tuple(files), identities)
 
 
 def _files(folder: Path, warnings: list[str]) -> Iterator[Path]:
@@ -201,6 +205,27 @@ def _schema_of(module: ModuleType, file: Path, problems: list[str]) -> Schema:
     hint = " (a table alone is not enough)" if any(isinstance(value, Table) for value in vars(module).values()) else ""
     problems.append(f"{file}: no `schema` in it{hint}. End the file with: schema = define_schema(…your tables…)")
     return define_schema()
+
+
+def _identities_of(module: ModuleType, file: Path, problems: list[str]) -> tuple[IdentityProvider, ...]:
+    """The providers that auth.py names; none where it has only functions."""
+    found = getattr(module, "auth", None)
+    if isinstance(found, Auth):
+        return tuple(found.identities)
+    names = [name for name, value in vars(module).items() if isinstance(value, Auth)]
+    if found is not None:
+        problems.append(
+            f"{file}: `auth` is {_what(found)}. In auth.py that name is for how callers sign in: auth = Auth(identities=[…])"
+        )
+    elif names:
+        problems.append(f"{file}: the Auth is called `{names[0]}`. Call it auth: auth = Auth(identities=[…])")
+    return ()
+
+
+def _what(value: object) -> str:
+    return (
+        "a function" if isinstance(value, RegisteredFunction) or callable(value) else f"of type {type(value).__name__}"
+    )
 
 
 def _functions_of(module: ModuleType, tree: ast.Module) -> dict[str, RegisteredFunction[..., Any]]:

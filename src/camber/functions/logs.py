@@ -36,13 +36,6 @@ class RunLog:
     def error(self, *values: object) -> None:
         self._add("ERROR", values)
 
-    def take_over(self, lines: Sequence[str]) -> None:
-        """The lines of a run that this one called for."""
-        for line in lines:
-            if not self._has_room():
-                return
-            self.lines.append(line)
-
     def _add(self, level: str, values: tuple[object, ...]) -> None:
         if not self._has_room():
             return
@@ -58,6 +51,29 @@ class RunLog:
         if len(self.lines) == MAX_LINES:
             self.lines.append(f"[ERROR] 'Log overflow: this run logged more than {MAX_LINES} lines'")
         return len(self.lines) < MAX_LINES
+
+
+class ActionLog(RunLog):
+    """An action's log, which also takes over what the functions said that the action called."""
+
+    __slots__ = ("own",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own: list[str] = []
+        """Without what was taken over."""
+
+    def take_over(self, lines: Sequence[str]) -> None:
+        """The lines of a run that this one called for."""
+        for line in lines:
+            if not self._has_room():
+                return
+            self.lines.append(line)
+
+    def _add(self, level: str, values: tuple[object, ...]) -> None:
+        before = len(self.lines)
+        super()._add(level, values)
+        self.own += self.lines[before:]
 
 
 def inspect(value: object, depth: int = 0) -> str:

@@ -16,7 +16,7 @@ from camber.storage import Timestamp
 
 AnswerT = TypeVar("AnswerT")
 
-_CLOCK_NS = 5_000_000_000
+CLOCK_NS = 5_000_000_000
 """How long a result that depends on the time is given to new callers."""
 
 _UNKNOWN_DEMAND = 512
@@ -52,7 +52,7 @@ class CachedResult(Generic[AnswerT]):
         self.expires_ns = expires_ns
         self.size = _ENTRY_BYTES + len(outcome.value or b"") + len(key[1]) + _READ_BYTES * len(reads)
 
-    def became_stale(self) -> None:
+    def became_stale(self, timestamp: Timestamp) -> None:  # noqa: ARG002
         """A commit touched what this result read."""
         self.stale = True
 
@@ -131,7 +131,7 @@ class ResultCache(Generic[AnswerT]):
         if not demand.wants_another():
             return False
         who = caller_key(caller) if outcome.read_identity else b""
-        expires_ns = self._clock.now_ns() + _CLOCK_NS if outcome.read_clock else None
+        expires_ns = self._clock.now_ns() + CLOCK_NS if outcome.read_clock else None
         result = CachedResult(
             (*asked, who), answer, outcome, reads, internal=internal, expires_ns=expires_ns, demand=demand
         )
@@ -146,7 +146,7 @@ class ResultCache(Generic[AnswerT]):
 
     def _is_past(self, expires_ns: int | None) -> bool:
         # By the clock that functions see. One that was set back ends a result too, rather than keep it until it catches up.
-        return expires_ns is not None and not 0 <= expires_ns - self._clock.now_ns() <= _CLOCK_NS
+        return expires_ns is not None and not 0 <= expires_ns - self._clock.now_ns() <= CLOCK_NS
 
     def clear(self, version: int) -> None:
         """Drop everything, when the application or the tables change; from now on keep what this version gives."""

@@ -8,17 +8,19 @@ from functools import partial
 from typing import Any, TypeVar
 
 from camber.clock import Entropy
-from camber.database import Database, Transaction, Usage
+from camber.database import Database, RequestKey, Transaction, Usage
 from camber.database.held_snapshots import HeldSnapshots
 from camber.errors import RequestError
 from camber.functions.action_pool import ActionPool
 from camber.functions.application import canonical_path
-from camber.functions.calls import ActionCall, Function, MutationCall, QueryCall, StepCall
+from camber.functions.calls import ActionCall, Call, Function, MutationCall, QueryCall, StepCall
 from camber.functions.contexts import MutationCtx
 from camber.functions.failures import checked_error, client_data, client_message, log_failure
+from camber.functions.live import LiveQueries
 from camber.functions.outcomes import Done, Outcome
-from camber.functions.query_pool import QueryPool
+from camber.functions.query_pool import QueryJob, QueryPool
 from camber.functions.results import ResultCache
+from camber.functions.run_records import Origin, RunRecords
 from camber.functions.running import FunctionRun, RunOutcome
 from camber.identity import Caller
 from camber.settings import Settings
@@ -62,6 +64,8 @@ class Runner:
         self.version = 0
         """Counts applications: a result of an earlier one is not kept."""
         self.on_run: Callable[[Usage], None] | None = None
+        self.run_records = RunRecords(database.clock)
+        """The last runs, for the operator."""
         self.held = HeldSnapshots(database.storage)
         self._queries = QueryPool(
             database, threads=settings.query_threads, finished=finished, on_abandoned=on_abandoned
@@ -72,6 +76,7 @@ class Runner:
         self._results: ResultCache[Outcome] = ResultCache(
             database.feed, database.clock, entries=settings.cache_entries, size=settings.cache_bytes
         )
+        self.live = LiveQueries(self)
         self._asked: dict[tuple[str, bytes], tuple[str, bytes]] = {}
         self._asked_lock = threading.Lock()
         self._pending: dict[tuple[str, bytes], QueryCall] = {}
@@ -84,9 +89,11 @@ class Runner:
         with self._asked_lock:
             self._asked.clear()
         self._results.clear(self.version)
+        self.live.post(self.live.reload)
 
     def close(self) -> None:
         """Finish what runs."""
+        self.live.close()
         self._actions.close()
         self._queries.close()
         self.held.close()
@@ -110,21 +117,30 @@ class Runner:
         *,
         raw: tuple[str, bytes] | None = None,
         at: Timestamp | None = None,
-    ) -> None:
-        """Have it run and `done` told. Raises RequestError (503) where too many wait already."""
-        call = (self, function, path, arguments, caller, request_id)
+        request: RequestKey | None = None,
+        origin: Origin = "HttpApi",
+    ) -> Call:
+        """Have it run and `done` told. Raises RequestError (503) where too many wait already.
+
+        A mutation with a `request` runs once however often it is asked for.
+        """
+        asked = (self, function, path, arguments, caller, request_id)
         if function.kind == "query":
-            query = QueryCall(*call, done, raw=raw)
+            query = QueryCall(*asked, done, raw=raw, origin=origin)
             if at is None:
                 self._start_query(query)
             else:
                 query.held = self.held.find(at)
                 self._refuse_crowd()
                 query.held.enter(partial(self._queries.submit, query))
-        elif function.kind == "mutation":
-            self._start_mutation(MutationCall(*call, done))
-        else:
-            self._actions.submit(ActionCall(*call, done))
+            return query
+        if function.kind == "mutation":
+            mutation = MutationCall(*asked, done, request=request, origin=origin)
+            self._start_mutation(mutation)
+            return mutation
+        action = ActionCall(*asked, done, origin=origin)
+        self._actions.submit(action)
+        return action
 
     def transact(self, step: Callable[[MutationCtx], T], lines: list[str]) -> T:
         """Run this in one mutation transaction, as the operator and without a limit of time; what it logs goes to `lines`.
@@ -140,9 +156,15 @@ class Runner:
 
     # For calls
 
-    def function_run(self, transaction: Transaction, caller: Caller) -> FunctionRun:
+    def function_run(self, transaction: Transaction, caller: Caller, journal: str | None = None) -> FunctionRun:
         """A run of functions on this transaction."""
-        return FunctionRun(transaction, self.functions, caller, self.database.cursors, self.entropy, self.built_in)
+        return FunctionRun(
+            transaction, self.functions, caller, self.database.cursors, self.entropy, self.built_in, journal
+        )
+
+    def submit_query(self, job: QueryJob) -> None:
+        """Have this run on a thread for queries."""
+        self._queries.submit(job)
 
     def start_again(self, call: QueryCall) -> None:
         """A call joined a run whose result turned out not to be for it."""
@@ -189,6 +211,9 @@ class Runner:
         if (found := self._results.find(*call.key, call.caller)) is not None:
             self._note_asked(call)
             call.done(found.answer)
+            return
+        if (shared := self.live.shared(*call.key, call.caller)) is not None:
+            call.done(shared)
             return
         waiting = self._pending.get(call.key)
         if waiting is not None and waiting.function is call.function and waiting.join(call):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
@@ -28,7 +29,7 @@ class Functions(Protocol):
 class RunOutcome:
     """How a run ended, with everything its result depends on."""
 
-    __slots__ = ("error", "journal", "log_lines", "read_clock", "read_identity", "value")
+    __slots__ = ("error", "journal", "log_lines", "read_clock", "read_identity", "seconds", "value")
 
     def __init__(self) -> None:
         self.value: bytes | None = None
@@ -38,12 +39,24 @@ class RunOutcome:
         self.read_identity = False
         self.read_clock = False
         self.journal: str | None = None
+        self.seconds: float | None = None
+        """How long it ran; None if it did not begin to."""
 
 
 class FunctionRun:
     """One run of one query or mutation; the `Run` behind its context."""
 
-    __slots__ = ("_entropy", "_functions", "built_in", "caller", "log", "read_clock", "read_identity", "state")
+    __slots__ = (
+        "_began",
+        "_entropy",
+        "_functions",
+        "built_in",
+        "caller",
+        "log",
+        "read_clock",
+        "read_identity",
+        "state",
+    )
 
     def __init__(
         self,
@@ -61,6 +74,7 @@ class FunctionRun:
         self.read_identity = False
         self.read_clock = False
         self._functions, self._entropy = functions, entropy
+        self._began = time.perf_counter()
 
     def random_bytes(self, count: int) -> bytes:
         """From the server's source of randomness."""
@@ -93,6 +107,7 @@ class FunctionRun:
         return self._noted(outcome)
 
     def _noted(self, outcome: RunOutcome) -> RunOutcome:
+        outcome.seconds = time.perf_counter() - self._began
         outcome.log_lines, outcome.journal = self.log.lines, self.state.journal_out
         outcome.read_identity, outcome.read_clock = self.read_identity, self.read_clock
         return outcome

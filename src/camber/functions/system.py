@@ -39,6 +39,7 @@ def system_functions(
         "_system/cli/queryEnvironmentVariables:default": _variables,
         "_system/cli/queryEnvironmentVariables:get": _variable,
         "_system/cli/modules:apiSpec": api_spec,
+        "_system/cli/queryImport:list": _no_imports,
         "_system/cli/convexUrl:cloudUrl": cloud_url,
         "_system/cli/convexUrl:siteUrl": site,
         "_system/camber/environment:update": _update_environment,
@@ -76,6 +77,12 @@ def _variables(ctx: QueryCtx) -> Any:
 def _variable(ctx: QueryCtx, *, name: str) -> Any:
     found = ctx.db.system.query("_environment_variables").with_index("by_name", name=name).unique()
     return None if found is None else {"name": found["name"], "value": found["value"]}
+
+
+@internal_query(args={})
+def _no_imports(_: QueryCtx) -> list[Any]:
+    """Imports that still run: none. `npx convex import` asks before it begins, and is told then what to use instead."""
+    return []
 
 
 @internal_mutation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from camber.backend import Backend
@@ -22,13 +23,14 @@ from camber.server.answers import (
 )
 from camber.server.asgi import ASGIApp, Message, Receive, Scope, Send
 from camber.server.bodies import Bodies, BodyTooLargeError, ClientGoneError
+from camber.server.credentials import NotVerifiedYetError
 from camber.server.endpoints import CALLS, Endpoints, Handler, Methods
-from camber.server.not_offered import is_sync, refusal
+from camber.server.not_offered import refusal
 from camber.server.requests import Request
+from camber.server.sockets import SyncDoor, refuse_socket, serve_asgi
 
 _NO_HTTP_ACTIONS: Final = "This Convex deployment does not have HTTP actions enabled."
 _TOO_LARGE: Final = text_answer("The request's body is too large.", CLOSE, status=413)
-_POLICY_VIOLATION: Final = 1008
 
 _log = logging.getLogger("camber.server")
 
@@ -58,15 +60,20 @@ class Api:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._endpoints = Endpoints(backend, self._bodies, AdminKeys(backend.data))
         self._routes = self._endpoints.routes()
+        self.sync = SyncDoor(backend, self._endpoints.credentials, self._endpoints.addresses)
+        """Where live clients come in."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "websocket":
-            await _refuse_websocket(scope, receive, send)
+            if self._loop is None:
+                self._attach()
+            await serve_asgi(self.sync, _path_of(scope), scope, receive, send)
         elif kind == "lifespan":
-            await self._lifespan(receive, send)
+            with suppress(asyncio.CancelledError):  # a server that is told twice to stop waits for nothing
+                await self._lifespan(receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._loop is None:
@@ -110,9 +117,15 @@ class Api:
         try:
             request.check_headers(self._most_headers)
             self._endpoints.call(request, body, CALLS[path], answered)
+        except NotVerifiedYetError:
+            return False
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer and the log the reason
             answered(error)
         return True
+
+    def stop(self) -> None:
+        """The server stops: answer those who wait for something that may never happen."""
+        self._endpoints.stop()
 
     def cut_short(self, scope: Scope) -> tuple[int, Headers, bytes]:
         """The answer to a request that `take` began and that the server does not wait for any longer."""
@@ -213,7 +226,7 @@ def _wrong_method(methods: Methods) -> Handler:
 
 
 def _cut_short(path: str) -> Answer:
-    if path.startswith(("/api/query", "/healthz", "/readyz")):
+    if path.startswith(("/api/query", "/api/stream_function_logs", "/healthz", "/readyz")):
         return _stopping()
     return error_answer(503, "CommitUnknown", "The server stopped before it knew how this call ended.")
 
@@ -222,25 +235,14 @@ def _stopping() -> Answer:
     return error_answer(503, "ShuttingDown", "The server is stopping. Try again in a moment.", {"Retry-After": "1"})
 
 
-async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    await receive()
-    path = _path_of(scope)
-    error = refusal(path) if is_sync(path) else None
-    answer = answer_to(error or RequestError(404, "NotFound", f"There is nothing at {path}."))
-    if "websocket.http.response" in scope.get("extensions", {}):
-        await send({"type": "websocket.http.response.start", "status": answer.status, "headers": list(answer.headers)})
-        await send({"type": "websocket.http.response.body", "body": answer.body})
-    else:
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": answer.body.decode()[:120]})
-
-
 async def _site(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
+        with suppress(asyncio.CancelledError):
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
     elif scope["type"] == "websocket":
-        await _refuse_websocket(scope, receive, send)
+        await refuse_socket(_path_of(scope), scope, receive, send)
     elif scope["type"] == "http":
         answer = text_answer(_NO_HTTP_ACTIONS, status=404)
         await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})

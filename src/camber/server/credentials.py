@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final, NoReturn, TypeVar, cast
 
+from camber.backend import TokenVerifier
 from camber.errors import InvalidValueError, RequestError
 from camber.identity import ANONYMOUS, OPERATOR, Caller, Identity
 from camber.server.admin_keys import AdminKeys
@@ -17,9 +18,6 @@ HEADER_BYTES: Final = 16 * 1024
 """The longest Authorization header; a JWT or an impersonated identity has a tenth of that."""
 
 _REMEMBERED: Final = 1_024
-_NO_PROVIDER: Final = (
-    "No auth provider found matching the given token (no providers configured). Check convex/auth.config.ts."
-)
 _TRUTHS: Final = frozenset({"emailVerified", "phoneNumberVerified"})
 _TEXTS: Final = frozenset(
     {
@@ -33,14 +31,30 @@ _Key = tuple[bytes, str | None]
 K = TypeVar("K")
 
 
+class NotVerifiedYetError(RequestError):
+    """The request has a token that can't be verified without waiting: `Credentials.verify` comes first.
+
+    A client gets to see it only if the token was forgotten right after that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "Overloaded",
+            "The server verifies too many tokens at once. Try again in a moment.",
+            headers={"Retry-After": "1"},
+        )
+
+
 class Credentials:
     """Reads Authorization headers and remembers what they said, until the deployment's secret changes.
 
     Refusals are not remembered: a key that is wrong now may be right in a moment, and whoever guesses shall not fill the memory.
+    Tokens are remembered by who verifies them, until they expire.
     """
 
-    def __init__(self, keys: AdminKeys) -> None:
-        self._keys = keys
+    def __init__(self, keys: AdminKeys, tokens: TokenVerifier) -> None:
+        self._keys, self._tokens = keys, tokens
         self._generation = keys.generation
         self._callers: OrderedDict[_Key, Caller] = OrderedDict()
         self._anonymous: OrderedDict[str, Caller] = OrderedDict()
@@ -48,19 +62,28 @@ class Credentials:
     def caller(self, authorization: bytes | None, address: str | None) -> Caller:
         """The caller that this header stands for, at this address. The operator has no address.
 
-        Raises RequestError with the status, code and text of protocol 4.4.
+        Raises RequestError with the status, code and text of protocol 4.4, and NotVerifiedYetError.
         """
         if authorization is None:
             return self._anonymous_at(address)
+        if (token := token_in(authorization)) is not None:
+            if (verified := self._tokens.known(token)) is None:
+                raise NotVerifiedYetError
+            return Caller(verified.identity, address=address)
         self._forget_after_rotation()
         key = (authorization, address)
         if (caller := self._callers.get(key)) is not None:
             self._callers.move_to_end(key)
             return caller
-        caller = self._read(authorization, address)
+        caller = self._operator(authorization, address)
         self._forget_after_rotation()
         _remember(self._callers, key, caller)
         return caller
+
+    async def verify(self, authorization: bytes | None) -> None:
+        """If this header has a token, ask its provider where need be, so that `caller` knows it. Raises RequestError."""
+        if authorization is not None and (token := token_in(authorization)) is not None:
+            await self._tokens.verify(token)
 
     def _anonymous_at(self, address: str | None) -> Caller:
         if address is None:
@@ -76,14 +99,9 @@ class Credentials:
             self._generation = self._keys.generation
             self._callers.clear()
 
-    def _read(self, authorization: bytes, address: str | None) -> Caller:
-        if len(authorization) > HEADER_BYTES:
-            _malformed()
-        scheme, _, credential = authorization.decode("latin-1").strip().partition(" ")
-        scheme = scheme.lower()
-        if scheme == "bearer":
-            raise RequestError(401, "NoAuthProvider", _NO_PROVIDER)
-        if scheme != "convex":
+    def _operator(self, authorization: bytes, address: str | None) -> Caller:
+        scheme, _, credential = _read(authorization).partition(" ")
+        if scheme.lower() != "convex":
             _malformed()
         return self._admin(credential.strip(), address)
 
@@ -94,6 +112,19 @@ class Credentials:
         if impersonated is None:
             return OPERATOR
         return Caller(identity=_identity(impersonated), is_admin=True, address=address)
+
+
+def token_in(authorization: bytes) -> str | None:
+    """The token of a `Bearer` header; None for other headers. Raises RequestError 400 for one that is too long."""
+    if authorization[:6].lower() != b"bearer" or authorization[6:7].strip():
+        return None
+    return _read(authorization)[6:].strip()
+
+
+def _read(authorization: bytes) -> str:
+    if len(authorization) > HEADER_BYTES:
+        _malformed()
+    return authorization.decode("latin-1").strip()
 
 
 def _split(credential: str) -> tuple[str, str | None]:

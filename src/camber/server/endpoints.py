@@ -27,8 +27,9 @@ from camber.server.calls import (
     read_sql,
 )
 from camber.server.clients import Clients
-from camber.server.credentials import Credentials
+from camber.server.credentials import Credentials, token_in
 from camber.server.formats import Format
+from camber.server.function_logs import FunctionLogs, newer_answer, read_cursor
 from camber.server.requests import Request
 
 Kind = Literal["query", "mutation", "action"]
@@ -84,9 +85,10 @@ class Endpoints:
         settings = backend.settings
         self._backend = backend
         self._bodies = bodies
-        self._credentials = Credentials(keys)
+        self.credentials = Credentials(keys, backend.tokens)
         self._clients = Clients()
-        self._addresses = ClientAddresses(settings.trusted_proxies)
+        self._function_logs = FunctionLogs(backend.run_records)
+        self.addresses = ClientAddresses(settings.trusted_proxies)
         self._known: dict[bytes, _KnownCall] = {}
         self._most_running = settings.concurrent_requests
         self._running = 0
@@ -110,6 +112,7 @@ class Endpoints:
             "/api/query_batch": {"POST": self._query_batch},
             "/api/update_environment_variables": {"POST": self._update_environment},
             "/api/camber/sql": {"POST": self._sql},
+            "/api/stream_function_logs": {"GET": self._stream_function_logs},
             "/echo": {"POST": self._echo},
             **{path: {"GET": handler, "HEAD": handler} for path, handler in read_only.items()},
         }
@@ -122,7 +125,8 @@ class Endpoints:
     def call(self, request: Request, body: bytes, kind: Kind | None, done: Answered) -> None:
         """Call the function that this body names, of this kind (None: of any, for the operator); `done` gets the answer.
 
-        Where the answer is there at once, `done` is called before this returns. Raises what the request itself does wrong.
+        Where the answer is there at once, `done` is called before this returns. Raises what the request itself does wrong, and
+        NotVerifiedYetError: the request can't be answered without waiting for who its caller is.
         """
         if kind == "query":
             known = self._known.get(body) or self._remember(body)
@@ -159,7 +163,7 @@ class Endpoints:
         return await self._answer(request, call, None)
 
     async def _answer(self, request: Request, call: Call, kind: Kind | None) -> Answer:
-        caller, format = self._caller(request), self._format(request, call)
+        caller, format = await self._verified_caller(request), self._format(request, call)
         return outcome_answer(await self._outcome(request, call, caller, kind), format)
 
     # Queries of one moment.
@@ -169,12 +173,12 @@ class Endpoints:
 
     async def _query_at_ts(self, request: Request) -> Answer:
         call, at = read_call_at(await self._body(request))
-        caller, format = self._caller(request), self._format(request, call)
+        caller, format = await self._verified_caller(request), self._format(request, call)
         return outcome_answer(await self._outcome(request, call, caller, "query", at=Timestamp(at)), format)
 
     async def _query_batch(self, request: Request) -> Answer:
         calls = read_batch(await self._body(request))
-        caller = self._caller(request)
+        caller = await self._verified_caller(request)
         at = await self._backend.hold_snapshot()
         results = [
             outcome_body(await self._outcome(request, call, caller, "query", at=at), self._format(request, call))
@@ -207,6 +211,17 @@ class Endpoints:
             self._running -= 1
         return sql_answer(result)
 
+    async def _stream_function_logs(self, request: Request) -> Answer:
+        self._admin(request)
+        cursor = read_cursor(request.scope.get("query_string", b""))
+        newer = await self._function_logs.newer(cursor, request.receive)
+        self._admin(request)  # the key may have been replaced meanwhile
+        return await newer_answer(newer)
+
+    def stop(self) -> None:
+        """The server stops: answer those who wait for something that may never happen."""
+        self._function_logs.stop()
+
     # Small ones.
     async def _ready(self, request: Request) -> Answer:  # noqa: ARG002
         reason = self._backend.ready()
@@ -222,6 +237,7 @@ class Endpoints:
             if kind is None:
                 self._admin(request)  # whoever has no key needs no body read
             body = await self._body(request)
+            await self.credentials.verify(request.headers.get(b"authorization"))
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             self.call(request, body, kind, partial(settle, future))
             return await future
@@ -242,18 +258,24 @@ class Endpoints:
     def _caller(self, request: Request) -> Caller:
         headers, client = request.headers, request.scope.get("client")
         forwarded = request.values(b"x-forwarded-for") if b"x-forwarded-for" in headers else ()
-        address = self._addresses.of(client[0] if client else None, forwarded)
-        return self._credentials.caller(headers.get(b"authorization"), address)
+        address = self.addresses.of(client[0] if client else None, forwarded)
+        return self.credentials.caller(headers.get(b"authorization"), address)
+
+    async def _verified_caller(self, request: Request) -> Caller:
+        await self.credentials.verify(request.headers.get(b"authorization"))
+        return self._caller(request)
 
     def _admin(self, request: Request) -> Caller:
-        try:
-            caller = self._caller(request)
-        except RequestError as error:
-            if error.short_code != "BadAdminKey":
-                raise
-        else:
-            if caller.is_admin:
-                return caller
+        authorization = request.headers.get(b"authorization")
+        if authorization is None or token_in(authorization) is None:  # a token makes nobody the operator
+            try:
+                caller = self._caller(request)
+            except RequestError as error:
+                if error.short_code != "BadAdminKey":
+                    raise
+            else:
+                if caller.is_admin:
+                    return caller
         raise RequestError(
             403,
             "BadDeployKey",

@@ -57,8 +57,8 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # uvicorn tells of each malformed request and each connection that is closed; what matters of it is an error.
-    for name in ("uvicorn", "uvicorn.error", "asyncio"):
+    # These tell of each malformed request, of connections that come and go, and of keys that are fetched; what matters is an error.
+    for name in ("uvicorn", "uvicorn.error", "asyncio", "httpx", "camber.server.websocket"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -12,14 +12,24 @@ from camber.errors import RequestError
 
 _SYNC: Final = re.compile(r"/api/(?:[^/]+/)?sync")
 
-_LIVE: Final = "Live queries over a WebSocket are not offered yet. Use HTTP: /api/query, /api/mutation, /api/action."
+_HTTP: Final = "Over HTTP there are /api/query, /api/mutation and /api/action."
 _STORAGE: Final = "File storage is not offered yet. Keep files elsewhere and store their addresses."
 _EXPORT: Final = (
     "Export is not offered yet. Use `camber data TABLE --format jsonl`, or copy the data folder of a stopped server."
 )
 _IMPORT: Final = "Import is not offered yet. Use `camber run` with a mutation that inserts."
-_DEPLOY: Final = "This server runs Python functions and takes no pushed code. Change the application's folder; `camber dev` reloads it."
-_LOGS: Final = "The log stream is not offered yet. Log lines come with each answer and are in the server's own log."
+_DEPLOY: Final = (
+    "This server runs Python functions and takes no pushed code, so `npx convex dev`, `deploy`, `codegen` and `run --push` can't work"
+    " with it. Change the application's folder: `camber dev` reloads it at once, `camber serve` reads it when it starts."
+    " Clients need no generated code: use `anyApi` or `makeFunctionReference`."
+)
+_INLINE: Final = (
+    "This server runs Python functions and takes no code with a request, so `npx convex run --inline-query` can't work with it."
+    " Use `camber sql`, `camber data`, or a query in the application's folder."
+)
+_METRICS: Final = (
+    "Metrics of functions are not offered. How runs ended is in `camber logs` and under /api/stream_function_logs."
+)
 _SEARCH: Final = "Search is not offered yet. Use an index."
 
 _PREFIXES: Final = (
@@ -34,10 +44,9 @@ _PREFIXES: Final = (
     ("/api/push_config", _DEPLOY),
     ("/api/prepare_schema", _DEPLOY),
     ("/api/schema_state", _DEPLOY),
-    ("/api/run_test_function", _DEPLOY),
-    ("/api/stream_function_logs", _LOGS),
-    ("/api/stream_udf_execution", _LOGS),
-    ("/api/app_metrics", _LOGS),
+    ("/api/run_test_function", _INLINE),
+    ("/api/stream_udf_execution", _METRICS),
+    ("/api/app_metrics", _METRICS),
     ("/api/vector_search", _SEARCH),
     ("/api/search", _SEARCH),
 )
@@ -49,9 +58,9 @@ def is_sync(path: str) -> bool:
 
 
 def refusal(path: str) -> RequestError | None:
-    """What to answer to a path of something that is not there yet; None for any other path."""
+    """What to answer to a path of something that is not there yet, or not over HTTP; None for any other path."""
     if is_sync(path):
-        return RequestError(400, "NotOfferedYet", _LIVE, headers={"Connection": "close"})
+        return RequestError(400, "WebSocketExpected", f"{path} is for WebSockets. {_HTTP}")
     for prefix, text in _PREFIXES:
         if path.startswith(prefix):
             return RequestError(400, "NotOfferedYet", text)

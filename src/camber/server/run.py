@@ -25,6 +25,7 @@ from camber.server.app import Api, create_app, create_site_app
 from camber.server.asgi import ASGIApp
 from camber.server.logging import configure_logging
 from camber.server.ports import BACKLOG, listen
+from camber.server.sockets import sync_sockets
 from camber.settings import Settings, local_origin
 
 _SPARE_FILES: Final = 512
@@ -132,6 +133,8 @@ class _Running:
             # The second time it is meant: nobody is waited for.
             server.force_exit = server.should_exit
             server.should_exit = True
+            if server.api is not None:
+                server.api.stop()
 
     def _restart(self) -> None:
         if self.is_unhealthy:  # told again; stopping twice would mean that nobody is waited for
@@ -168,6 +171,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         super().__init__(_uvicorn_config(app, settings))
+        self.api = app if isinstance(app, Api) else None
         self.up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -189,7 +193,7 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=http,
-        ws="none",
+        ws=sync_sockets(app.sync) if isinstance(app, Api) else "none",
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -7,8 +7,9 @@ import inspect
 import tempfile
 import typing
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
@@ -36,6 +37,7 @@ from camber.identity import OPERATOR, Caller, Identity
 from camber.schema import Schema
 from camber.settings import Settings
 from camber.storage import open_storage
+from camber.testing.watching import WatchedQuery, Watching
 from camber.values import decode_value, encode_value, normalize, parse_json
 
 P = ParamSpec("P")
@@ -74,6 +76,26 @@ class Person:
         """
         return self._backend.call(function, args, kwargs, self.caller)
 
+    @overload
+    def subscribe(
+        self, function: RegisteredFunction[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractContextManager[WatchedQuery[R]]: ...
+    @overload
+    def subscribe(
+        self, function: str, args: Mapping[str, object] = ..., /
+    ) -> AbstractContextManager[WatchedQuery[Any]]: ...
+    def subscribe(self, function: Any, /, *args: Any, **kwargs: Any) -> AbstractContextManager[WatchedQuery[Any]]:
+        """Watch a query as a page does, for the length of a block; what it is given is what `run` takes.
+
+            with backend.subscribe(get_state) as seen:
+                backend.run(set_state, crowdfunding_active=True)
+                assert seen.value["crowdfundingActive"]
+
+        When a call of this backend has ended, what it changed has been seen: there is nothing to wait for. A query that fails
+        does not raise here; `seen.error` has its error.
+        """
+        return self._backend.watch(function, args, kwargs, self.caller)
+
 
 class Backend(Person):
     """One deployment for one test. Calls through the backend itself are the operator's."""
@@ -85,6 +107,7 @@ class Backend(Person):
         self.clock = HeldClock() if now_ms is None else HeldClock(now_ms)
         self.log_lines: list[str] = []
         """What the most recent call on this backend logged (`["[INFO] 'hello'"]`), also where it raised."""
+        self._watching: Watching | None = None
         data = Path(self._folder.name) / "data"
         storage = open_storage(data, create=True, durable=False)
         try:
@@ -160,7 +183,10 @@ class Backend(Person):
             backer_id = backend.transact(lambda ctx: ctx.db.insert("crowdfunding_backers", {...}))
         """
         self.log_lines = []
-        return self.engine.transact(step, self.log_lines)
+        try:
+            return self.engine.transact(step, self.log_lines)
+        finally:
+            self._catch_up()
 
     @contextmanager
     def counting_reads(self) -> Generator[ReadCounter]:
@@ -183,27 +209,36 @@ class Backend(Person):
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Caller) -> Any:
         """What `Person.run` does, for any caller."""
-        target: RegisteredFunction[..., Any] | None
-        if isinstance(function, str):
-            path, target = function, self.engine.application.find(function)
-            given: Mapping[str, Any] = args[0] if args else {}
-        else:
-            target = cast("RegisteredFunction[..., Any]", function)
-            path, given = self._path_of(target), target.wire_args(args, kwargs)
-        returns = None if target is None else target.returns
+        target, path, given = self._asked(function, args, kwargs)
         kind: CallKind | None = None  # as `camber run` calls, which takes functions of all kinds
         if not caller.is_admin:
             kind = "query" if target is None else target.kind
         self.log_lines = []
-        outcome = self.engine.run_sync(path, encode_value(normalize(given)), caller, kind=kind)
+        try:
+            outcome = self.engine.run_sync(path, given, caller, kind=kind)
+        finally:
+            self._catch_up()
         self.log_lines = outcome.log_lines
         if outcome.exception is not None:
             raise _as_raised(outcome.exception, outcome.error)
-        value = decode_value(parse_json(outcome.value or b"null"))
-        return value if returns is None else returns.hand_over(value)
+        return _handed_over(target, outcome.value or b"null")
+
+    @contextmanager
+    def watch(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], caller: Caller
+    ) -> Generator[WatchedQuery[Any]]:
+        """What `Person.subscribe` does, for any caller."""
+        target, path, given = self._asked(function, args, kwargs)
+        if self._watching is None:
+            self._watching = Watching(self.engine)
+        with self._watching.watch(path, given, caller) as record:
+            yield WatchedQuery(record, partial(_handed_over, target))
 
     def close(self) -> None:
         """End it and remove its folder."""
+        if self._watching is not None:
+            self._watching.close()
+            self._watching = None
         self.engine.close()
         self._folder.cleanup()
 
@@ -212,6 +247,23 @@ class Backend(Person):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _asked(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[RegisteredFunction[..., Any] | None, str, bytes]:
+        """The function, its path, and its arguments as a client sends them."""
+        target: RegisteredFunction[..., Any] | None
+        if isinstance(function, str):
+            path, target = function, self.engine.application.find(function)
+            given: Mapping[str, Any] = args[0] if args else {}
+        else:
+            target = cast("RegisteredFunction[..., Any]", function)
+            path, given = self._path_of(target), target.wire_args(args, kwargs)
+        return target, path, encode_value(normalize(given))
+
+    def _catch_up(self) -> None:
+        if self._watching is not None:
+            self._watching.catch_up()
 
     def _path_of(self, function: RegisteredFunction[..., Any]) -> str:
         for path, known in self.engine.application.functions.items():
@@ -257,6 +309,13 @@ def _registered(path: str, function: Callable[..., Any]) -> RegisteredFunction[.
         says = "the first parameter says what kind of function it is: `ctx: QueryCtx`, `ctx: MutationCtx` or `ctx: ActionCtx`"
         raise LoadError([f"{path}: {says}"])
     return cast("RegisteredFunction[..., Any]", kinds[context](function))
+
+
+def _handed_over(function: RegisteredFunction[..., Any] | None, text: bytes) -> Any:
+    """A result as the function's own callers get it."""
+    value = decode_value(parse_json(text))
+    returns = None if function is None else function.returns
+    return value if returns is None else returns.hand_over(value)
 
 
 def _as_raised(error: Exception, message: str | None) -> Exception:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import assert_type
 
 import pytest
-from backend.books import add, borrow, counts, get_book, list_books, sign_up
+from backend.books import Counts, add, borrow, counts, get_book, list_books, sign_up
 from backend.letters import order, remind
 from backend.schema import Book, schema
 
 from camber import ConvexError, Int64, Page, QueryCtx, minutes
-from camber.testing import Backend, Person
+from camber.testing import Backend, Person, WatchedQuery
 
 
 def reader(backend: Backend) -> Person:
@@ -55,6 +55,16 @@ def test_an_action_returns_what_it_awaited(backend: Backend) -> None:
 
     assert sent == 0
     assert backend.from_address("192.0.2.1").run("letters:remind", {"since": 0}) == 0
+
+
+def test_a_query_is_watched(backend: Backend) -> None:
+    with backend.subscribe(counts) as seen, reader(backend).subscribe("books:counts", {}) as by_path:
+        assert_type(seen, WatchedQuery[Counts])
+        backend.run(order, title="Emma")
+
+        assert seen.wait_for(lambda found: found["total"] == 1) == {"total": 1, "out": 0}
+        assert_type(seen.values, list[Counts])
+        assert (seen.error, by_path.value) == (None, seen.value)
 
 
 def titles(ctx: QueryCtx) -> list[str]:
