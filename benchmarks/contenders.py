@@ -73,6 +73,14 @@ class Server:
                 return int(line.split()[1]) / 1024
         raise KeyError(field)
 
+    def open_sockets(self) -> int:
+        """How many sockets the process has open."""
+        opened = 0
+        for handle in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(OSError):  # closed since the folder was read
+                opened += str(handle.readlink()).startswith("socket:")
+        return opened
+
     def _authorization(self, identity: Mapping[str, Any] | None) -> dict[str, str]:
         acting = "" if identity is None else ":" + b64encode(json.dumps(identity).encode()).decode()
         return {"Authorization": f"Convex {self.admin_key}{acting}"}
@@ -112,6 +120,29 @@ def fastapi() -> Iterator[Server]:
 def bare() -> Iterator[Server]:
     """A bare ASGI application that answers a constant."""
     with _uvicorn("bare uvicorn", "bare_app:app") as server:
+        yield server
+
+
+@contextmanager
+def fastapi_topics() -> Iterator[Server]:
+    """FastAPI, SQLAlchemy and SQLite, and topics that WebSockets subscribe to."""
+    with _uvicorn("FastAPI with topics", "fastapi_topics:app") as server:
+        yield server
+
+
+@contextmanager
+def bare_broadcast() -> Iterator[Server]:
+    """A bare ASGI application that sends what is posted to every WebSocket."""
+    with _uvicorn("bare uvicorn", "broadcast_app:app") as server:
+        yield server
+
+
+@contextmanager
+def raw_broadcast() -> Iterator[Server]:
+    """An asyncio protocol on uvloop that writes one frame to every connection."""
+    port = _free_port()
+    command = [sys.executable, str(HERE / "rivals/raw_broadcast.py"), str(port)]
+    with _serving("raw uvloop", command, port, {}) as server:
         yield server
 
 

@@ -125,7 +125,7 @@ class Connections:
                     raise ConnectionError("the server closed a connection")
                 if handle in partial:
                     answer = partial.pop(handle) + answer
-                if not _is_whole(answer):
+                if not is_whole(answer):
                     partial[handle] = answer
                     continue
                 now = clock()
@@ -155,7 +155,7 @@ def _send(connection: socket.socket, data: bytes) -> None:
         connection.setblocking(False)
 
 
-def _is_whole(answer: bytes) -> bool:
+def is_whole(answer: bytes) -> bool:
     """Whether an answer has arrived to its end, by its Content-Length."""
     end_of_head = answer.find(b"\r\n\r\n")
     return end_of_head >= 0 and len(answer) >= end_of_head + 4 + _body_length(answer[:end_of_head])

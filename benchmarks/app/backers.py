@@ -1,4 +1,4 @@
-"""Looking up one backer, and adding many at once."""
+"""Looking up one backer, changing one, and adding many at once."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ def insert_many(ctx: MutationCtx, *, rows: list[NewBacker]) -> int:
     for row in rows:
         ctx.db.insert(backers, {**row, "usernameLower": row["username"].lower()})
     return len(rows)
+
+
+@mutation
+def set_tier(ctx: MutationCtx, *, username: str, tier: str) -> None:
+    """Move the backer of this name to another tier."""
+    backer = ctx.db.query(backers).with_index("by_username_code", username=username).first()
+    if backer is not None:
+        ctx.db.patch(backer["_id"], {"tier": tier})

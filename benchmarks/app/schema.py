@@ -1,10 +1,17 @@
-"""The table of backers as the crowdfunding application has it, for what its own functions don't offer: bulk and look-ups."""
+"""Two tables as the crowdfunding application has them, for what its own functions don't offer: bulk, look-ups, counted runs."""
 
 from __future__ import annotations
 
-from typing import NotRequired
+from typing import Literal, NotRequired
 
 from camber import Document, define_schema, define_table
+
+
+class AppState(Document):
+    """What holds for everybody: one row at most, with the key "config"."""
+
+    key: Literal["config"]
+    crowdfundingActive: bool
 
 
 class Backers(Document):
@@ -31,4 +38,6 @@ backers = (
     .index("by_tier_usedAt", ["tier", "usedAt"])
 )
 
-schema = define_schema(backers)
+app_state = define_table("app_state", AppState).index("by_key", ["key"], unique=True)
+
+schema = define_schema(app_state, backers)
