@@ -141,7 +141,7 @@ def test_who_does_not_read_answers_gets_no_more_of_them(board_server: RunningSer
         for request in range(300):
             mutation = {"requestId": request, "udfPath": "board:long", "args": [{"letters": 1_000_000}]}
             connection.sendall(text({"type": "Mutation", **mutation}))
-        deadline, most = time.monotonic() + 4.0, 0
+        deadline, most = time.monotonic() + 2.0, 0
         while time.monotonic() < deadline:
             most = max(most, resident_bytes(board_server))
             time.sleep(0.05)
@@ -214,7 +214,7 @@ def test_a_query_set_of_some_thousands_is_served(board_server: RunningServer) ->
 
 
 def test_who_asks_for_many_mutations_at_once_is_answered_one_by_one_or_sent_away(board_server: RunningServer) -> None:
-    count = 2_000
+    count = 160 * min(ROUNDS, 20)
     with bare_connection(board_server.port) as connection, ThreadPoolExecutor(1) as thread:
         connection.sendall(text({"type": "Connect", "sessionId": uuid4().hex}))
         sending = thread.submit(connection.sendall, b"".join(changing(number) for number in range(count)))

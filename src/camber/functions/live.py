@@ -41,6 +41,7 @@ OPEN_TICKS: Final = 4
 LANES: Final = 3
 """Snapshots of one tick at most, so that a slow query does not hold up the others of its tick."""
 _MOMENT_SECONDS: Final = 0.002
+_MOVES_BETWEEN: Final = 4
 _SLICE_SECONDS: Final = 0.001
 """How long views are moved before others of the event loop get their turn."""
 
@@ -485,14 +486,15 @@ class LiveQueries:
 
     def _make_moves(self) -> None:
         until = time.perf_counter() + _SLICE_SECONDS
-        moves = self._moves
+        moves, made = self._moves, 0
         while moves:
             step, view, tick = moves.popleft()
             try:
                 step(view, tick)
             except Exception:  # noqa: BLE001  one view's trouble must not keep the others from moving
                 _log.exception("a view could not be moved")
-            if time.perf_counter() > until:
+            made += 1
+            if not made % _MOVES_BETWEEN and time.perf_counter() > until:
                 if self._loop is not None:
                     self._loop.call_soon(self._make_moves)
                 return

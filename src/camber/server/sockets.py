@@ -38,6 +38,7 @@ _MESSAGES_AT_ONCE: Final = 32
 _CLOSING_SECONDS: Final = 5.0
 _REASON_BYTES: Final = 120
 _POLICY_VIOLATION: Final = 1008
+_OPEN: Final = State.OPEN
 
 # The library's own log says of each connection that it was opened and closed: kept quiet in logging.py.
 _library_log = logging.getLogger("camber.server.websocket")
@@ -199,8 +200,8 @@ class SyncSocket(asyncio.Protocol):
     # As the worker's socket
 
     def send(self, message: Encoded) -> None:
-        if self._transport is not None and self._websocket.state is State.OPEN:
-            self._transport.write(_frame(message))
+        if self._transport is not None and self._websocket.state is _OPEN:
+            self._transport.write(message.frame or _frame(message))
 
     def ping(self) -> None:
         if self._websocket.state is State.OPEN:

@@ -202,7 +202,9 @@ class Session:
         start = self._sent
         end = self._sent = Version(self.query_set, self.identity, timestamp)
         skew = clock_skew if end.identity != start.identity else None
-        removed, self._removed = tuple(self._removed), []
+        removed: tuple[int, ...] = ()
+        if self._removed:
+            removed, self._removed = tuple(self._removed), []
         self._outgoing.append(Transition(start, end, tuple(changes), removed, skew))
 
     # The steps of the above

@@ -262,7 +262,8 @@ class SyncWorker:
                 self._socket.abort()
                 return
         elif now - self._said >= PING_SECONDS - 1:
-            self._send(PING)
+            self._said = now
+            self._socket.send(PING)
             self._socket.ping()
         self._hub.look_after(self, max(now + 1, self._said + PING_SECONDS - 1))
 
@@ -339,19 +340,18 @@ class SyncWorker:
                 self._close(code, reason)
 
     def _say(self) -> None:
-        for message in self._session.outgoing():
+        outgoing = self._session.outgoing()
+        if not outgoing or self._is_closed:
+            return
+        self._said = time.monotonic()
+        for message in outgoing:
             encoded = self._hub.encode(message)
             if len(encoded.payload) > MAX_CHUNK and self._handles_chunks and isinstance(message, Transition):
                 self._transitions += 1
                 for part in chunks(encoded.payload, str(self._transitions)):
-                    self._send(part)
+                    self._socket.send(part)
             else:
-                self._send(encoded)
-
-    def _send(self, message: Encoded) -> None:
-        if not self._is_closed:
-            self._said = time.monotonic()
-            self._socket.send(message)
+                self._socket.send(encoded)
 
     def _close(self, code: int, reason: str) -> None:
         if not self._is_closed:
