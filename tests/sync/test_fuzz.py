@@ -185,7 +185,7 @@ CONVERSATION = CONNECT + NOBODY + WATCH + CHANGE
 
 def say(server: RunningServer, pieces: list[bytes], *, half_close: bool = False) -> bytes:
     """Send this to the server, listen for a moment, and leave."""
-    with bare_connection(server.port) as connection, suppress(ConnectionError):
+    with bare_connection(server.port) as connection, suppress(OSError):
         for piece in pieces:
             connection.sendall(piece)
         if half_close:

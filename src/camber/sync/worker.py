@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -38,6 +39,7 @@ STUCK_SECONDS: Final = 30.0
 """How long a client may take to read before it is given up."""
 _MAX_ENCODED: Final = 64
 _BUSY_SECONDS: Final = 0.1
+_STEPS_AT_ONCE: Final = 100
 _EXPIRED: Final = "Convex token identity expired"
 
 _log = logging.getLogger("camber.sync")
@@ -160,6 +162,7 @@ class SyncWorker:
         "_said",
         "_session",
         "_socket",
+        "_steps",
         "_stuck_since",
         "_tasks",
         "_transitions",
@@ -181,6 +184,7 @@ class SyncWorker:
         self._tasks: set[asyncio.Task[None]] | None = None
         self._transitions = 0
         self._is_closed = self._is_working = False
+        self._steps: deque[Work] = deque()
         self._heard = self._said = time.monotonic()
         self._stuck_since: float | None = None
         hub.enter(self)
@@ -218,7 +222,7 @@ class SyncWorker:
     @property
     def is_busy(self) -> bool:
         """Whether the client has asked for so much that it is not to be listened to now."""
-        return self._session.is_busy
+        return self._session.is_busy or bool(self._steps)
 
     def heard(self) -> None:
         """A sign of life."""
@@ -237,6 +241,7 @@ class SyncWorker:
         if self._is_closed:
             return
         self._is_closed = True
+        self._steps.clear()
         self._hub.leave(self)
         self._view.close()
         if self._expiry is not None:
@@ -273,6 +278,7 @@ class SyncWorker:
         """Not while a mutation of this client may show before it is answered, nor where the client does not read."""
         return not (
             self._is_closed
+            or self._steps
             or self._session.session_id is None
             or self._socket.is_full
             or (self._call is not None and self._call.has_begun)
@@ -305,19 +311,30 @@ class SyncWorker:
         return True
 
     def _work(self) -> None:
-        """Do and say what the session wants, until there is nothing more."""
+        """Do and say what the session wants. Of very much, a part: the rest comes after everybody else's."""
         if self._is_working:  # further up the stack: it goes on with what has come up
             return
         self._is_working = True
+        steps, was_busy = self._steps, bool(self._steps)
         try:
-            while work := self._session.work():
-                for step in work:
-                    self._do(step)
+            for _ in range(_STEPS_AT_ONCE):
+                if not steps:
+                    steps.extend(self._session.work())
+                    if not steps:
+                        break
+                self._do(steps.popleft())
         finally:
             self._is_working = False
         self._say()
-        if not self._is_closed:
-            self._view.advance()
+        if self._is_closed:
+            return
+        steps.extend(self._session.work())
+        if steps:
+            asyncio.get_running_loop().call_soon(self._work)
+            return
+        if was_busy:
+            self._socket.listen()
+        self._view.advance()
 
     def _do(self, step: Work) -> None:
         if self._is_closed:
