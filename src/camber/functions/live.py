@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("camber.functions")
 
-OPEN_TICKS: Final = 4
+OPEN_TICKS: Final = 8
+"""Each is kept open by a slow query at most; with more of those, those who wait for quick ones would wait too."""
 LANES: Final = 3
 """Snapshots of one tick at most, so that a slow query does not hold up the others of its tick."""
 _MOMENT_SECONDS: Final = 0.002

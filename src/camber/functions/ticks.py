@@ -38,7 +38,7 @@ class Tick:
         """Every view that wanted to has joined."""
         self.waiting: dict[LiveQuery, list[View]] = {}
         self.results: dict[LiveQuery, LiveResult] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a pool that is closed ends what it is given at once
         self._snapshots: list[Snapshot] = []
         self._free: list[Snapshot] = []
         self._jobs: deque[deque[tuple[LiveQuery, Caller]]] = deque()

@@ -96,6 +96,7 @@ class SyncHub:
         self._due: dict[int, list[SyncWorker]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self.has_warned = False
 
     def encode(self, message: ServerMessage) -> Encoded:
         """The message's form on the wire. Clients that go the same way share a transition."""
@@ -303,7 +304,9 @@ class SyncWorker:
     def _connects(self, message: Connect) -> bool:
         """Whether what this client saw last is of this server's past."""
         if message.observed > self._backend.marked:
-            _log.error("a client has seen a timestamp that this server does not know")
+            if not self._hub.has_warned:  # once: whoever likes can say so
+                self._hub.has_warned = True
+                _log.warning("a client has seen a timestamp that this server does not know")
             self._close(1011, "InternalServerError")
             return False
         if message.client_ts:  # some clients say 0 for not saying
