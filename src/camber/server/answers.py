@@ -11,6 +11,7 @@ import msgspec
 from camber.backend import Outcome, SqlResult
 from camber.errors import CommitUnknownError, DiskFullError, RequestError
 from camber.server.formats import Format
+from camber.values import encode_text
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -48,7 +49,7 @@ def text_answer(text: str, *headers: tuple[bytes, bytes], status: int = 200) -> 
 def error_answer(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Answer:
     """A refused request: `{code, message}` (protocol 4.6)."""
     more = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
-    return Answer(status, b'{"code":' + _quoted(code) + b',"message":' + _quoted(message) + b"}", JSON, *more)
+    return Answer(status, b'{"code":' + encode_text(code) + b',"message":' + encode_text(message) + b"}", JSON, *more)
 
 
 def answer_to(error: Exception) -> Answer:
@@ -75,7 +76,7 @@ def outcome_body(outcome: Outcome, format: Format) -> bytes:
     if outcome.value is not None:
         end = b'{"status":"success","value":' + format.rewrite(outcome.value)
     else:
-        end = b'{"status":"error","errorMessage":' + _quoted(outcome.error or "")
+        end = b'{"status":"error","errorMessage":' + encode_text(outcome.error or "")
         if outcome.error_data is not None:
             end += b',"errorData":' + format.rewrite(outcome.error_data)
     return end + (_log_lines(outcome.log_lines) if outcome.log_lines else _NO_LOG_LINES)
@@ -127,12 +128,4 @@ def _cell(value: object) -> object:
 
 
 def _log_lines(lines: Iterable[str]) -> bytes:
-    return b',"logLines":[' + b",".join(map(_quoted, lines)) + b"]}"
-
-
-def _quoted(text: str) -> bytes:
-    try:
-        return msgspec.json.encode(text)
-    except UnicodeEncodeError:
-        # Half a surrogate pair, as Python has it in texts about odd file names: it is no Unicode text and can't be sent.
-        return msgspec.json.encode(text.encode("utf-8", "replace").decode())
+    return b',"logLines":[' + b",".join(map(encode_text, lines)) + b"]}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from camber.backend import Content
+from camber.values import encode_text
 
 _Counter = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 """Versions and numbers of queries and requests."""
@@ -224,7 +225,7 @@ def encode(message: ServerMessage) -> Encoded:
             }
             return Encoded(msgspec.json.encode(told))
         case FatalError():
-            return Encoded(b'{"type":"FatalError","error":' + _quoted(message.error) + b"}")
+            return Encoded(b'{"type":"FatalError","error":' + encode_text(message.error) + b"}")
         case Ping():
             return PING
 
@@ -271,11 +272,11 @@ def _transition(message: Transition) -> bytes:
 def _update(query_id: int, content: Content) -> bytes:
     if content.encoded is None:
         lines = b',"logLines":' + _lines(content.log_lines) + b',"journal":'
-        journal = b"null}" if content.journal is None else _quoted(content.journal) + b"}"
+        journal = b"null}" if content.journal is None else encode_text(content.journal) + b"}"
         if content.value is not None:
             content.encoded = b',"value":' + content.value + lines + journal
         else:
-            content.encoded = b',"errorMessage":' + _quoted(content.error or "") + lines + journal[:-1]
+            content.encoded = b',"errorMessage":' + encode_text(content.error or "") + lines + journal[:-1]
             if content.error_data is not None:
                 content.encoded += b',"errorData":' + content.error_data
             content.encoded += b"}"
@@ -288,7 +289,7 @@ def _response(kind: bytes, message: MutationResponse | ActionResponse) -> bytes:
     if message.error is None:
         end = b'true,"result":' + (message.value or b"null")
     else:
-        end = b'false,"result":' + _quoted(message.error)
+        end = b'false,"result":' + encode_text(message.error)
         if message.error_data is not None:
             end += b',"errorData":' + message.error_data
     return begin + end + b',"logLines":' + _lines(message.log_lines)
@@ -304,12 +305,4 @@ def _timestamp(timestamp: int) -> bytes:
 
 
 def _lines(lines: Sequence[str]) -> bytes:
-    return b"[" + b",".join(map(_quoted, lines)) + b"]" if lines else b"[]"
-
-
-def _quoted(text: str) -> bytes:
-    try:
-        return msgspec.json.encode(text)
-    except UnicodeEncodeError:
-        # Half a surrogate pair, as Python has it in texts about odd file names: it is no Unicode text and can't be sent.
-        return msgspec.json.encode(text.encode("utf-8", "replace").decode())
+    return b"[" + b",".join(map(encode_text, lines)) + b"]" if lines else b"[]"

@@ -95,7 +95,6 @@ class SyncHub:
         self._encoded: dict[Transition, Encoded] = {}
         self._due: dict[int, list[SyncWorker]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._is_closed = False
         self.has_warned = False
 
     def encode(self, message: ServerMessage) -> Encoded:
@@ -123,12 +122,6 @@ class SyncHub:
     def look_after(self, worker: SyncWorker, when: float) -> None:
         """Look at this client again at this time of the monotonic clock, to the second."""
         self._due.setdefault(int(when) + 1, []).append(worker)
-
-    def close(self, reason: str) -> None:
-        """The server stops: all clients are sent away, so that they come back at once to the next one."""
-        self._is_closed = True
-        for worker in list(self.workers):
-            worker.send_away(reason)
 
     def _look_around(self) -> None:
         now = time.monotonic()

@@ -2,7 +2,7 @@
 
 from camber.values.builders import v, validator_from_json
 from camber.values.containers import ObjectValidator
-from camber.values.encoding import decode_value, encode_clean, encode_value, parse_json, to_json
+from camber.values.encoding import decode_value, encode_clean, encode_text, encode_value, parse_json, to_json
 from camber.values.ids import NEW_ID_BYTES, decode_id, encode_id, new_id, new_internal_id
 from camber.values.keys import AFTER_KEY, field_of, float_key, key_of, parts_reader
 from camber.values.kinds import MISSING, UNSET, Int64, Missing, RawDocument, Unset, Value
@@ -35,6 +35,7 @@ __all__ = [
     "encode_clean",
     "encode_document",
     "encode_id",
+    "encode_text",
     "encode_value",
     "field_of",
     "float_key",

@@ -310,6 +310,15 @@ def encode_value(value: Value) -> bytes:
     return _encode(_json_of(value))
 
 
+def encode_text(text: str) -> bytes:
+    """A text of the engine's own as JSON, whatever it holds."""
+    try:
+        return _encode(text)
+    except UnicodeEncodeError:
+        # Half a surrogate pair, as Python has it in texts about odd file names: it is no Unicode text and can't be sent.
+        return _encode(text.encode("utf-8", "replace").decode())
+
+
 def to_json(value: Value) -> Any:
     """What `encode_value` writes, as Python's dicts, lists and so on."""
     return _json_of(value)
