@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import contenders
 from backers import camber_inserts, fastapi_inserts
 from contenders import Server
-from load import Connections, use_generator_core
+from load import use_generator_core
 from rounds import ROUNDS, print_ratio, print_table, span
 
 ROWS = 100_000
@@ -27,7 +27,7 @@ class Insertions:
         with starting as server:
             requests = camber_inserts(server, ROWS) if self.name == "Camber" else fastapi_inserts(ROWS)
             seconds, memories = 0.0, [server.memory()]
-            with Connections(server.port, 1, server.pid) as connection:
+            with server.connections(1) as connection:
                 for part in range(PARTS):
                     load = connection.all_of(requests[part::PARTS], success=self.answer)
                     if load.failures:

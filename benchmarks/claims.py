@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import contenders
 from contenders import Server
-from load import Connections, request, use_generator_core
+from load import request, use_generator_core
 from rounds import ROUNDS, print_ratio, print_table, span
 
 PEOPLE = 200
@@ -33,7 +33,7 @@ def main() -> None:
 def seconds_until_all_answered(server: Server, claims: Callable[[Server, int], Sequence[bytes]], number: int) -> float:
     """One backer, one token, all of them at once: exactly one gets it."""
     requests = claims(server, number)
-    with Connections(server.port, PEOPLE, server.pid) as connections:
+    with server.connections(PEOPLE) as connections:
         connections.all_of([request("GET", "/healthz")] * PEOPLE)  # everybody is connected before the race begins
         load = connections.all_of(requests, success=b'"sessionId"')
     if load.failures != PEOPLE - 1 or b"already been used" not in load.last_failure:

@@ -12,13 +12,14 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from load import SERVER_CORE, request
+from engines import SQLITE, Engine
+from load import SERVER_CORE, Connections, request, use_core
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -30,13 +31,23 @@ SECONDS_TO_START = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers on a port. `seconds_to_start` is from its start to its first healthy answer."""
+    """A server that answers on a port. `seconds_to_start` is from its start to its first healthy answer.
+
+    `others` serve the same data beside it; load is spread over all of them.
+    """
 
     name: str
     pid: int
     port: int
     seconds_to_start: float
     admin_key: str = ""
+    engine: Engine = SQLITE
+    others: tuple[Server, ...] = ()
+
+    def connections(self, count: int) -> Connections:
+        """New connections, to this one and the others in turn."""
+        servers = (self, *self.others)
+        return Connections([s.port for s in servers], count, [s.pid for s in servers], self.engine.cpu_seconds)
 
     def call(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """One request outside of any measuring; returns the answer's JSON, and raises if it is not a 200."""
@@ -96,24 +107,58 @@ def camber(
     data: Path | None = None,
     settings: Mapping[str, str] | None = None,
     name: str = "Camber",
+    *,
+    engine: Engine = SQLITE,
+    database: str = "",
+    core: int | None = SERVER_CORE,
 ) -> Iterator[Server]:
-    """`camber serve` with this application, as in production; on a data folder that is there already if one is given."""
+    """`camber serve` with this application, as in production; on a data folder or a database that is there already if one is given.
+
+    On a core of its own, unless that is None.
+    """
     with _folder(data) as folder:
         arguments = ["--data", str(folder)]
+        env = {"CAMBER_DATABASE_URL": database or engine.new_database(), **(settings or {})}
         key = subprocess.run(
             [CAMBER, "admin-key", *arguments], check=True, capture_output=True, text=True, env=_env({})
         )
         port, site_port = _free_port(), _free_port()
         command = [str(CAMBER), "serve", str(application), "--port", str(port), "--site-port", str(site_port)]
-        with _serving(name, [*command, *arguments], port, settings or {}, key.stdout.strip()) as server:
-            yield server
+        with _serving(name, [*command, *arguments], port, env, core) as server:
+            yield replace(server, admin_key=key.stdout.strip(), engine=engine)
 
 
 @contextmanager
-def fastapi() -> Iterator[Server]:
-    """FastAPI, SQLAlchemy and SQLite."""
-    with _uvicorn("FastAPI", "fastapi_app:app") as server:
+def cambers(count: int, application: Path, name: str, *, engine: Engine) -> Iterator[Server]:
+    """So many of these on one database; where there are several, on all cores."""
+    core = SERVER_CORE if count == 1 else None
+    with ExitStack() as stack:
+        folder, database = stack.enter_context(_folder(None)), engine.new_database()
+        first, *others = (
+            stack.enter_context(camber(application, folder, {}, name, engine=engine, database=database, core=core))
+            for _ in range(count)
+        )
+        yield replace(first, others=tuple(others))
+
+
+@contextmanager
+def fastapi(engine: Engine = SQLITE) -> Iterator[Server]:
+    """FastAPI and SQLAlchemy; on SQLite with threads, on PostgreSQL with asyncpg."""
+    with fastapis(1, "FastAPI", engine=engine) as server:
         yield server
+
+
+@contextmanager
+def fastapis(count: int, name: str, *, engine: Engine) -> Iterator[Server]:
+    """So many of these on one database; where there are several, on all cores."""
+    core = SERVER_CORE if count == 1 else None
+    application = "fastapi_app:app" if engine is SQLITE else "fastapi_postgres:app"
+    with ExitStack() as stack:
+        database = engine.new_database()
+        first, *others = (
+            stack.enter_context(_uvicorn(name, application, database=database, core=core)) for _ in range(count)
+        )
+        yield replace(first, engine=engine, others=tuple(replace(other, engine=engine) for other in others))
 
 
 @contextmanager
@@ -163,13 +208,13 @@ def constant_server() -> Iterator[Server]:
 
 
 @contextmanager
-def _uvicorn(name: str, application: str) -> Iterator[Server]:
+def _uvicorn(name: str, application: str, *, database: str = "", core: int | None = SERVER_CORE) -> Iterator[Server]:
     with _folder(None) as folder:
         port = _free_port()
         options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
         command = [sys.executable, "-m", "uvicorn", "--app-dir", str(HERE / "rivals"), application, *options]
-        env = {"BENCH_DATABASE": str(folder / "data.db")}
-        with _serving(name, [*command, "--port", str(port)], port, env) as server:
+        env = {"BENCH_DATABASE": database or str(folder / "data.db")}
+        with _serving(name, [*command, "--port", str(port)], port, env, core) as server:
             yield server
 
 
@@ -187,14 +232,16 @@ def _folder(given: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _serving(name: str, command: list[str], port: int, env: Mapping[str, str], admin_key: str = "") -> Iterator[Server]:
+def _serving(
+    name: str, command: list[str], port: int, env: Mapping[str, str], core: int | None = SERVER_CORE
+) -> Iterator[Server]:
     begun = time.monotonic()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=_env(env), stdout=log, stderr=subprocess.STDOUT)
-        _use_server_core(process.pid)
+        use_core(core, process.pid)
         try:
             _wait_until(lambda: _is_healthy(port), process)
-            yield Server(name, process.pid, port, time.monotonic() - begun, admin_key)
+            yield Server(name, process.pid, port, time.monotonic() - begun)
         except BaseException:
             log.seek(0)
             print(f"{name} printed:", log.read().decode(errors="replace")[-4_000:], file=sys.stderr)
@@ -211,11 +258,6 @@ def _serving(name: str, command: list[str], port: int, env: Mapping[str, str], a
 def _env(more: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CAMBER_", "CONVEX_"))}
     return {**inherited, **more}
-
-
-def _use_server_core(pid: int) -> None:
-    with suppress(OSError):  # a machine with one core
-        os.sched_setaffinity(pid, {SERVER_CORE})
 
 
 def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

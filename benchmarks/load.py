@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,6 +40,7 @@ class Load:
     seconds: float
     latencies: list[int]
     server_cpu_seconds: float
+    database_cpu_seconds: float
     failures: int
     last_failure: bytes
 
@@ -53,6 +54,11 @@ class Load:
         """The server's CPU time per request, in milliseconds."""
         return self.server_cpu_seconds / self.requests * 1000
 
+    @property
+    def database_cpu_ms(self) -> float:
+        """The CPU time of the database's own processes per request, in milliseconds."""
+        return self.database_cpu_seconds / self.requests * 1000
+
     def percentile(self, percent: int) -> float:
         """A latency in milliseconds."""
         return quantiles(self.latencies, n=100, method="inclusive")[percent - 1] / 1e6
@@ -60,8 +66,13 @@ class Load:
 
 def use_generator_core() -> None:
     """Pin this process, so that server and generator never share a core."""
+    use_core(GENERATOR_CORE)
+
+
+def use_core(core: int | None, pid: int = 0) -> None:
+    """Pin a process to a core, or let it use all of them; this one, unless another is named."""
     with suppress(OSError):  # a machine with one core
-        os.sched_setaffinity(0, {GENERATOR_CORE})
+        os.sched_setaffinity(pid, range(os.cpu_count() or 1) if core is None else {core})
 
 
 def cpu_seconds(pid: int) -> float:
@@ -71,14 +82,17 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Connections:
-    """Open connections to one server, each of which has at most one request under way."""
+    """Open connections, spread evenly over these ports, each of which has at most one request under way."""
 
-    def __init__(self, port: int, count: int, pid: int) -> None:
-        self._pid = pid
+    def __init__(
+        self, ports: Sequence[int], count: int, pids: Sequence[int], database: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """`pids` are those of the servers' processes; `database` tells the CPU seconds that others spend on their behalf."""
+        self._pids, self._database = pids, database
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
-        for _ in range(count):
-            connection = socket.create_connection(("127.0.0.1", port))
+        for number in range(count):
+            connection = socket.create_connection(("127.0.0.1", ports[number % len(ports)]))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setblocking(False)
             self._sockets[connection.fileno()] = connection
@@ -110,7 +124,7 @@ class Connections:
         partial: dict[int, bytes] = {}
         latencies: list[int] = []
         failures, last_failure = 0, b""
-        cpu_before = cpu_seconds(self._pid)
+        cpu_before, database_before = self._cpu_seconds(), self._database()
         begun = clock()
         for handle, connection in sockets.items():
             if (first := next(requests, None)) is None:
@@ -139,9 +153,12 @@ class Connections:
                     sent_at[handle] = now
                     _send(connection, following)
         seconds = (clock() - begun) / 1e9
-        spent = cpu_seconds(self._pid) - cpu_before
+        spent, on_behalf = self._cpu_seconds() - cpu_before, self._database() - database_before
         latencies.sort()
-        return Load(len(latencies), seconds, latencies, spent, failures, last_failure)
+        return Load(len(latencies), seconds, latencies, spent, on_behalf, failures, last_failure)
+
+    def _cpu_seconds(self) -> float:
+        return sum(map(cpu_seconds, self._pids))
 
 
 def _send(connection: socket.socket, data: bytes) -> None:

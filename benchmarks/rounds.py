@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 
 from contenders import Server
-from load import Connections, Load
+from load import Load
 from rich.console import Console
 from rich.table import Table
 
@@ -26,13 +26,13 @@ console = Console(width=120, highlight=False)
 def load_in_turn(requests: Mapping[Server, bytes | Iterator[bytes]], connections: int, *, success: bytes) -> Measured:
     """Load each server once a round with its own requests. A failed answer ends it: then it measured something else."""
     for server, sent in requests.items():
-        with Connections(server.port, connections, server.pid) as open_connections:
+        with server.connections(connections) as open_connections:
             open_connections.for_seconds(WARM_UP_SECONDS, sent)
     measured: Measured = {server: [] for server in requests}
     for _ in range(ROUNDS):
         for server, sent in requests.items():
             # New connections each time: servers close those that rest while it is the others' turn.
-            with Connections(server.port, connections, server.pid) as open_connections:
+            with server.connections(connections) as open_connections:
                 load = open_connections.for_seconds(SECONDS, sent, success=success)
             if load.failures:
                 raise RuntimeError(f"{load.failures} requests to {server.name} failed: {load.last_failure!r}")
@@ -53,6 +53,8 @@ def print_loads(title: str, measured: Measured) -> None:
         "p99 ms": lambda load: load.percentile(99),
         "server CPU ms/request": lambda load: load.cpu_ms,
     }
+    if any(server.engine.cluster for server in measured):
+        readings["PostgreSQL CPU ms/request"] = lambda load: load.database_cpu_ms
     rows = {
         server.name: [span([reading(load) for load in loads]) for reading in readings.values()]
         for server, loads in measured.items()
@@ -89,6 +91,11 @@ def print_rate_ratio(against: str, ours: list[Load], theirs: list[Load], *, at_l
     print_ratio(f"rate against {against}", *rates, at_least=at_least)
     per_cpu_second = ([1000 / load.cpu_ms for load in loads] for loads in (ours, theirs))
     print_ratio(f"    per second of CPU, against {against}", *per_cpu_second)
+
+
+def print_times_slower(label: str, calm: list[Load], contended: list[Load], *, at_most: float | None) -> None:
+    """How many times the rate is lower where requests are in each other's way."""
+    print_ratio(label, [load.rate for load in calm], [load.rate for load in contended], at_most=at_most)
 
 
 def span(values: list[float]) -> str:

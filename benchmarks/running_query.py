@@ -6,6 +6,7 @@ from itertools import cycle
 
 import contenders
 from backers import fill_camber, fill_fastapi, shuffled_usernames
+from engines import SQLITE, chosen_engine
 from load import request, use_generator_core
 from rounds import load_in_turn, print_loads, print_rate_ratio
 
@@ -16,7 +17,11 @@ ANSWER = b'"tier":"Gold"'
 def main() -> None:
     use_generator_core()
     names = shuffled_usernames(ROWS)
-    with contenders.camber(contenders.BENCH_APPLICATION) as camber, contenders.fastapi() as fastapi:
+    with (
+        chosen_engine() as engine,
+        contenders.camber(contenders.BENCH_APPLICATION, engine=engine) as camber,
+        contenders.fastapi(engine) as fastapi,
+    ):
         fill_camber(camber, ROWS)
         fill_fastapi(fastapi, ROWS)
         requests = {
@@ -27,8 +32,8 @@ def main() -> None:
         }
         measured = load_in_turn(requests, CONNECTIONS, success=ANSWER)
 
-    print_loads(f"random backers by index, {ROWS:,} rows, {CONNECTIONS} connections", measured)
-    print_rate_ratio("FastAPI", measured[camber], measured[fastapi], at_least=5)
+    print_loads(f"random backers by index, {engine.name}, {ROWS:,} rows, {CONNECTIONS} connections", measured)
+    print_rate_ratio("FastAPI", measured[camber], measured[fastapi], at_least=5 if engine is SQLITE else 2)
 
 
 if __name__ == "__main__":

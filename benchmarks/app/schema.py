@@ -1,4 +1,4 @@
-"""Two tables as the crowdfunding application has them, for what its own functions don't offer: bulk, look-ups, counted runs."""
+"""Two tables as the crowdfunding application has them, for what its own functions don't offer, and accounts to move money between."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ class Backers(Document):
     revokedAt: NotRequired[float]
 
 
+class Accounts(Document):
+    """Somebody's money."""
+
+    number: float
+    balance: float
+
+
 backers = (
     define_table("crowdfunding_backers", Backers)
     .index("by_username_code", ["username", "accessCode"], unique=True)
@@ -40,4 +47,6 @@ backers = (
 
 app_state = define_table("app_state", AppState).index("by_key", ["key"], unique=True)
 
-schema = define_schema(app_state, backers)
+accounts = define_table("accounts", Accounts).index("by_number", ["number"], unique=True)
+
+schema = define_schema(app_state, backers, accounts)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
-from fastapi_app import AppStateOut, Message, app, get_app_state, set_app_state
+from fastapi_app import app, get_app_state, set_app_state
+from fastapi_tables import AppStateOut, Message
 
 __all__ = ["app"]
 

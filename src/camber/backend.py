@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
 from camber.auth import TokenVerifier
 from camber.clock import Clock, Entropy, SystemClock, SystemEntropy
-from camber.database import Database, Limits, RequestKey, Transaction, Usage, compare_schema, forget_expired
+from camber.database import (
+    Database,
+    Limits,
+    RequestKey,
+    Transaction,
+    Usage,
+    change_value,
+    compare_schema,
+    forget_expired,
+    read_value,
+)
 from camber.database.held_snapshots import MAX_HELD
-from camber.errors import CommitUnknownError, FunctionError
+from camber.errors import FunctionError
 from camber.functions import (
     Application,
     CallKind,
@@ -59,7 +71,9 @@ __all__ = [
     "Timestamp",
     "TokenVerifier",
     "View",
+    "change_stored_value",
     "changes_of_serving",
+    "stored_value",
 ]
 
 MAX_ABANDONED_THREADS = 3
@@ -83,6 +97,7 @@ class Backend:
         clock: Clock | None = None,
         entropy: Entropy | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        as_guest: bool = False,
     ) -> None:
         self.data, self.settings, self.application = data, settings, application
         self.on_unhealthy: Callable[[], None] = lambda: None
@@ -105,6 +120,7 @@ class Backend:
             on_settled=self._settled,
             on_abandoned=self._thread_abandoned,
             progress=progress,
+            as_guest=as_guest,
         )
         self._runner = Runner(
             self.database,
@@ -114,6 +130,7 @@ class Backend:
             on_abandoned=self._thread_abandoned,
         )
         self._wake_live = self._runner.live.wake
+        self._looks = _Looks(self.database)
         self._serve(application)
         self._housekeeper = _every(HOUSEKEEPING_SECONDS, self._keep_house)
 
@@ -126,15 +143,25 @@ class Backend:
         settings: Settings,
         create: bool,
         on_progress: Callable[[str, int, int], None] | None = None,
+        as_guest: bool = False,
     ) -> Self:
-        """Open the data folder and bring its tables to the application's schema.
+        """Open the data folder, or the settings' database, and bring its tables to the application's schema.
 
-        Raises DataFolderError, DataFolderInUseError, SchemaMismatchError; nothing is changed then.
+        With `as_guest`, for one that is gone in a moment, the tables of a database that several servers share are left as they are.
+        Raises DataFolderError, DataFolderInUseError, ConfigurationError, SchemaMismatchError; nothing is changed then.
         """
         readers = settings.query_threads + MAX_HELD + OPEN_TICKS * LANES + SPARE_READERS
-        storage = open_storage(data, create=create, readers=readers)
+        if settings.database_url:
+            readers = settings.database_connections
+        storage = open_storage(
+            data,
+            create=create,
+            readers=readers,
+            database_url=settings.database_url,
+            handler_seconds=settings.mutation_seconds,
+        )
         try:
-            return cls(application, storage, data=data, settings=settings, progress=on_progress)
+            return cls(application, storage, data=data, settings=settings, progress=on_progress, as_guest=as_guest)
         except BaseException:
             storage.close()
             raise
@@ -146,7 +173,7 @@ class Backend:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver answers and live results on this loop from now on."""
-        self._deliveries.loop = loop
+        self._deliveries.loop = self._looks.loop = loop
         self._runner.live.attach(loop)
 
     @property
@@ -157,6 +184,21 @@ class Backend:
     def now_ms(self) -> float:
         """The server's time in ms since the epoch."""
         return self.database.now_ms()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers write to the same data: then what is known here may be a moment old."""
+        return self.database.is_shared
+
+    def when_current(self, step: Callable[[Exception | None], None]) -> None:
+        """Call this once everything is known here that was acknowledged before now, by whatever server; on the loop, and back there.
+
+        With an error where that can't be known. At once where nobody else writes.
+        """
+        if self.database.is_shared:
+            self._looks.ask(step)
+        else:
+            step(None)
 
     def view(self, holder: Holder, caller: Caller) -> View:
         """A new view of live queries for this caller; on the loop."""
@@ -196,7 +238,9 @@ class Backend:
         if self._abandoned >= MAX_ABANDONED_THREADS:
             return f"{self._abandoned} functions did not stop when their time was over; restarting"
         # Its reason names files, and anyone may ask here. The log has it at each write that is refused.
-        return None if self.database.storage.trouble() is None else "nothing can be written any more"
+        if self.database.storage.trouble() is not None:
+            return "nothing can be written any more"
+        return self.database.trouble()
 
     # Calling functions
 
@@ -235,12 +279,13 @@ class Backend:
         at: Timestamp | None = None,
         once: tuple[str, int] | None = None,
         origin: Origin = "HttpApi",
+        is_current: bool = False,
     ) -> Call | None:
         """The same for who does not await: `done` is called on the loop, with the outcome or what `run` would raise later on.
 
         Called on the loop; where the answer is there at once, `done` is called before this returns. Raises RequestError too.
-        With `once`, the session and number of a request, a mutation that was asked for before is answered as it was then. Returns the
-        call, None where there is none to wait for.
+        `is_current` says that the caller has waited for `when_current`. With `once`, the session and number of a request, a mutation
+        that was asked for before is answered as it was then. Returns the call, None where there is none to wait for.
         """
         here = threading.get_ident()
 
@@ -251,7 +296,16 @@ class Backend:
                 self._deliveries.put(done, result)
 
         return self._start(
-            path, args, caller, deliver, kind=kind, request_id=request_id, at=at, once=once, origin=origin
+            path,
+            args,
+            caller,
+            deliver,
+            kind=kind,
+            request_id=request_id,
+            at=at,
+            once=once,
+            origin=origin,
+            is_current=is_current,
         )
 
     def run_sync(
@@ -315,6 +369,7 @@ class Backend:
         at: Timestamp | None = None,
         once: tuple[str, int] | None = None,
         origin: Origin = "HttpApi",
+        is_current: bool = False,
     ) -> Call | None:
         request_id = request_id or secrets.token_hex(8)
         canonical = checked_path(path)
@@ -339,6 +394,7 @@ class Backend:
             at=at,
             request=request,
             origin=origin,
+            is_current=is_current,
         )
 
     def _too_large(self, path: str, text: bytes, arguments: dict[str, object]) -> FunctionError | None:
@@ -351,7 +407,7 @@ class Backend:
     def _settled(self) -> None:
         self._deliveries.flush()
         self._wake_live()  # behind the answers: whoever wrote is told first
-        if isinstance(self.database.broken, CommitUnknownError):
+        if self.database.broken is not None:
             self.on_unhealthy()
 
     def _thread_abandoned(self) -> None:
@@ -402,6 +458,45 @@ class _Deliveries:
                 _log.exception("an answer could not be delivered")
 
 
+class _Looks:
+    """Has those wait who must know the newest state, for a look at the commit log that begins after they came.
+
+    One look serves all that came before it began, and there is one at a time.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._database = database
+        self._waiting: list[Callable[[Exception | None], None]] = []
+        self._is_looking = False
+
+    def ask(self, step: Callable[[Exception | None], None]) -> None:
+        """On the loop."""
+        self._waiting.append(step)
+        if not self._is_looking:
+            self._look()
+
+    def _look(self) -> None:
+        self._is_looking = True
+        steps, self._waiting = self._waiting, []
+        self._database.look(partial(self._looked, steps))
+
+    def _looked(self, steps: list[Callable[[Exception | None], None]], error: Exception | None) -> None:
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed; nobody waits any more
+                self.loop.call_soon_threadsafe(self._go_on, steps, error)
+
+    def _go_on(self, steps: list[Callable[[Exception | None], None]], error: Exception | None) -> None:
+        self._is_looking = False
+        if self._waiting:
+            self._look()
+        for step in steps:
+            try:
+                step(error)
+            except Exception:  # noqa: BLE001  one request's trouble must not keep the others
+                _log.exception("a request could not be gone on with")
+
+
 class _Housekeeping:
     """A mutation that drops what has run out, a bounded number at a time."""
 
@@ -443,8 +538,23 @@ def changes_of_serving(
 
     Also while a server has the folder. Raises SchemaMismatchError, DataFolderError.
     """
-    plan = compare_schema(open_onlooker(data), application.schema, _limits(settings), on_progress)
+    onlooker = open_onlooker(data, database_url=settings.database_url)
+    plan = compare_schema(onlooker, application.schema, _limits(settings), on_progress)
     return [*(f"create {what}" for what in plan.created), *(f"drop {what}" for what in plan.dropped)]
+
+
+def stored_value(database_url: str, key: str) -> object:
+    """What the deployment in this database keeps under this key; None where there is nothing.
+
+    Raises ConfigurationError where the database can't be used or has nothing of ours, StorageError.
+    """
+    return read_value(open_onlooker(Path(), database_url=database_url), key)
+
+
+def change_stored_value(database_url: str, key: str, change: Callable[[object], object]) -> object:
+    """Have `change` make that value from the one that is there (None: none); servers that run are told. Returns it. Raises as above."""
+    with closing(open_storage(Path(), create=False, readers=1, database_url=database_url)) as storage:
+        return change_value(storage, key, change, clock=SystemClock(), entropy=SystemEntropy())
 
 
 def _limits(settings: Settings) -> Limits:

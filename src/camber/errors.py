@@ -33,6 +33,7 @@
     └── StorageError
         ├── DataFolderError            a data file that is missing, foreign, corrupt, newer or not writable
         │   └── DataFolderInUseError   another process holds the data file
+        ├── DatabaseUnreachableError   PostgreSQL can't be reached, or was lost in the middle; nothing was written
         ├── DiskFullError              nothing was written: the disk is full
         └── CommitUnknownError         whether a commit reached the disk is not known
 
@@ -250,6 +251,10 @@ class DataFolderInUseError(DataFolderError):
     def __init__(self, message: str, *, holder: str | None = None) -> None:
         super().__init__(message)
         self.holder = holder
+
+
+class DatabaseUnreachableError(StorageError, code="DatabaseUnreachable"):
+    """PostgreSQL can't be reached just now, or the connection was lost: nothing was written, and it may go through in a moment."""
 
 
 class DiskFullError(StorageError, code="DiskFull"):

@@ -18,7 +18,8 @@ PREFIX: Final = "CAMBER_"
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-COMMAND_VARIABLES: Final = frozenset({"CAMBER_URL", "CAMBER_ADMIN_KEY", "CAMBER_DATA"})
+TEST_DATABASE_VARIABLE: Final = "CAMBER_TEST_DATABASE_URL"
+COMMAND_VARIABLES: Final = frozenset({"CAMBER_URL", "CAMBER_ADMIN_KEY", "CAMBER_DATA", TEST_DATABASE_VARIABLE})
 """Variables that the command line reads itself; they are no settings of a server and no misspelt ones either."""
 
 _SIZE_UNITS: Final = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": 1024 * MIB}
@@ -128,6 +129,11 @@ _NAME: Final = _Kind(
     str,
     lambda value: isinstance(value, str) and _INSTANCE_NAME.fullmatch(value) is not None,
 )
+_DATABASE_URL: Final = _Kind(
+    "nothing, or postgresql://user:password@host:5432/name",
+    str,
+    lambda value: isinstance(value, str) and (not value or value.startswith(("postgresql://", "postgres://"))),
+)
 _URL: Final = _Kind(
     "nothing, or an origin such as https://api.example.com, without a path",
     lambda text: text.rstrip("/"),
@@ -135,8 +141,8 @@ _URL: Final = _Kind(
 )
 
 
-def _setting(default: T, kind: _Kind, text: str, *, unit: str = "") -> T:
-    return field(default=default, metadata={"kind": kind, "text": text, "unit": unit})
+def _setting(default: T, kind: _Kind, text: str, *, unit: str = "", repr: bool = True) -> T:
+    return field(default=default, repr=repr, metadata={"kind": kind, "text": text, "unit": unit})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +161,26 @@ class Settings:
         "", _URL, "Where the application's HTTP routes are reached from outside; empty: as above, with the site port."
     )
 
+    database_url: str = _setting(
+        "",
+        _DATABASE_URL,
+        "The PostgreSQL database that holds the data, for one server or several. Empty: a SQLite file in the data folder.",
+        repr=False,  # a password may be in it
+    )
+    database_connections: int = _setting(
+        28,
+        _whole(8, 1_000),
+        "Connections to PostgreSQL that read, for each server; four more write and follow the others.",
+    )
+
     host: str = _setting("127.0.0.1", _HOST, "The address to listen on, for both ports.")
     port: int = _setting(3210, _whole(0, 65_535), "The port of the API. 0: a free one.")
     site_port: int = _setting(3211, _whole(0, 65_535), "The port of the application's HTTP routes. 0: a free one.")
+    workers: int = _setting(
+        1,
+        _whole(1, 256),
+        "Processes of `camber serve` that share both ports; more than one need PostgreSQL. Limits of this page are for each of them.",
+    )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
         (), _NETWORKS, "The proxies whose `X-Forwarded-For` is believed. Empty: nobody's."
     )
@@ -315,6 +338,8 @@ def _read(name: str, kind: _Kind, text: str) -> object:
 
 def _misfit(name: str, found: object) -> ConfigurationError:
     allowed = next(_kind(setting).allowed for setting in _ALL if setting.name == name)
+    if name == "database_url":  # a password may be in it
+        return ConfigurationError(f"database_url ({variable(name)}) is not as it should be; allowed: {allowed}")
     return ConfigurationError(f"{name} ({variable(name)}) is {found!r}; allowed: {allowed}")
 
 

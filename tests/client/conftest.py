@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,10 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(application: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(
+    application: Path, tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
+) -> Iterator[RunningServer]:
     """A server that tells clients what went wrong, as in development."""
-    with running_server(application, tmp_path_factory.mktemp("client") / "data", env={"CAMBER_DEV": "1"}) as running:
+    env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": new_database()}
+    with running_server(application, tmp_path_factory.mktemp("client") / "data", env=env) as running:
         yield running

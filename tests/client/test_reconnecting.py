@@ -21,8 +21,9 @@ from tests.wire.running_server import RunningServer, free_ports, running_server
 class Restarts:
     """A server that a test kills and starts again, on the same data; clients reach it through a wire that stays."""
 
-    def __init__(self, application: Path, data: Path, stack: ExitStack) -> None:
+    def __init__(self, application: Path, data: Path, database_url: str, stack: ExitStack) -> None:
         self._application, self._data, self._stack = application, data, stack
+        self._env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": database_url}
         self.server = self._start()
         self.wire: LooseWire = stack.enter_context(loose_wire(self.server.port))
 
@@ -38,13 +39,13 @@ class Restarts:
         self.wire.leads_to = self.server.port
 
     def _start(self) -> RunningServer:
-        return self._stack.enter_context(running_server(self._application, self._data, env={"CAMBER_DEV": "1"}))
+        return self._stack.enter_context(running_server(self._application, self._data, env=self._env))
 
 
 @pytest.fixture
-def restarts(application: Path, tmp_path: Path) -> Iterator[Restarts]:
+def restarts(application: Path, tmp_path: Path, database_url: str) -> Iterator[Restarts]:
     with ExitStack() as stack:
-        yield Restarts(application, tmp_path / "data", stack)
+        yield Restarts(application, tmp_path / "data", database_url, stack)
 
 
 def test_a_mutation_in_flight_while_the_server_is_killed_is_done_once(restarts: Restarts) -> None:

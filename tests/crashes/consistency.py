@@ -1,4 +1,4 @@
-"""Whether the data of a folder agrees with itself: every document, id, key and time in it, worked out anew and compared."""
+"""Whether the data of a folder or database agrees with itself: every document, id, key and time in it, worked out anew and compared."""
 
 from __future__ import annotations
 
@@ -35,17 +35,22 @@ class Contents:
         return list(self.tables[table].values())
 
 
-def contents_of(folder: Path) -> Contents:
-    """All that is in a data folder, which nobody else may hold. Raises AssertionError where it does not agree with itself."""
-    with closing(open_storage(folder, create=False)) as storage:
+def contents_of(folder: Path, *, database_url: str = "") -> Contents:
+    """All that is in a data folder, which nobody else may hold, or in this PostgreSQL database, in which nobody may write.
+
+    Raises AssertionError where it does not agree with itself.
+    """
+    with closing(open_storage(folder, create=False, database_url=database_url)) as storage:
         catalog = _catalog(storage)
         with closing(storage.snapshot()) as snapshot:
             tables = {table.name: _documents(snapshot, table, catalog) for table in catalog.by_number.values()}
             timestamp = snapshot.timestamp
         _check_log(storage, timestamp)
         _check_views(storage, tables)
-    _check_file(folder / "camber.sqlite3", catalog)
-    newest = _check_creation_times(tables, timestamp)
+    if not database_url:
+        _check_file(folder / "camber.sqlite3", catalog)
+    # Of several servers each has creation times of its own.
+    newest = _check_creation_times(tables, timestamp, are_unique=not database_url)
     return Contents(timestamp, newest, tables)
 
 
@@ -138,10 +143,10 @@ def _check_file(file: Path, catalog: Catalog) -> None:
         connection.close()
 
 
-def _check_creation_times(tables: dict[str, dict[str, Document]], last: Timestamp) -> float:
+def _check_creation_times(tables: dict[str, dict[str, Document]], last: Timestamp, *, are_unique: bool) -> float:
     """No two documents were created at the same time, and none behind the latest commit: times go on from that one."""
     times = [document["_creationTime"] for documents in tables.values() for document in documents.values()]
-    assert len(set(times)) == len(times)
+    assert len(set(times)) == len(times) or not are_unique
     newest = max(times)
     assert float_key(newest) <= float_key(last / 1e6), (newest, last)
     return newest

@@ -31,12 +31,13 @@ class Server:
         *,
         env: Mapping[str, str] | None = None,
         program: Sequence[str | Path] = (CAMBER,),
+        ports: Sequence[int] = (),
     ) -> None:
         self.data, self.log = data, data.with_name(f"{data.name}.log")
-        self.port, self.site_port = free_ports(2)
+        self.port, self.site_port = ports or free_ports(2)
         self.process: subprocess.Popen[bytes] | None = None
-        ports = ["--port", str(self.port), "--site-port", str(self.site_port)]
-        self._command = [*program, "serve", application, *ports, "--data", data]
+        on_ports = ["--port", str(self.port), "--site-port", str(self.site_port)]
+        self._command = [*program, "serve", application, *on_ports, "--data", data]
         self._env = clean_environment() | {"CAMBER_TRUSTED_PROXIES": "127.0.0.1"} | dict(env or {})
 
     @property

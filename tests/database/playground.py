@@ -110,7 +110,7 @@ class Playground:
         check: bool = True,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        """Close the data folder and open it again, with these tables if any are given; what was stored is all that stays.
+        """Close the backend and open what it stored again, with these tables if any are given; what was stored is all that stays.
 
         If that fails it is opened as it was before, and the error raised.
         """
@@ -127,7 +127,7 @@ class Playground:
         self, before: Engine, schema: Schema, clock: Clock | None, progress: Callable[[str, int, int], None] | None
     ) -> Engine:
         application = application_of("in_memory", schema, dict(before.application.functions))
-        storage = open_storage(before.data, create=False, durable=False)
+        storage = open_storage(before.data, create=False, durable=False, database_url=self.backend.database_url)
         clock = clock or self.backend.clock
         try:
             return Engine(

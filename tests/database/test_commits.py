@@ -203,11 +203,11 @@ def test_mutations_that_come_after_the_end_are_refused(world: Playground) -> Non
     assert isinstance(late.error, CamberError)
 
 
-def test_a_database_can_be_used_without_a_backend(tmp_path: Any) -> None:
+def test_a_database_can_be_used_without_a_backend(tmp_path: Any, database_url: str) -> None:
     from camber import define_schema
     from camber.storage import open_storage
 
-    storage = open_storage(tmp_path / "data", create=True, durable=False)
+    storage = open_storage(tmp_path / "data", create=True, durable=False, database_url=database_url)
     database = Database(storage, define_schema(EVENTS), clock=HeldClock(), entropy=SystemEntropy(), limits=Limits())
     with database.snapshot() as snapshot:
         assert database.transaction(snapshot).table("events") is not None

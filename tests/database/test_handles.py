@@ -34,7 +34,7 @@ THINGS = define_table("things", v.any())
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[Playground]:
+def world(engine: str) -> Iterator[Playground]:
     with playground(PEOPLE, THINGS) as opened:
         opened.insert("people", *({"name": name, "age": 30, "score": 1} for name in "abc"))
         yield opened
@@ -228,3 +228,8 @@ def test_a_query_can_not_write(world: Playground, ids: dict[str, str]) -> None:
         world.read(write)
     with pytest.raises(QueryBuildError):
         world.read(lambda ctx: ctx.db.query("things").with_index("nothing"))
+
+
+def test_no_function_can_read_the_deployments_secrets(world: Playground) -> None:
+    with pytest.raises(DatabaseUsageError, match="secrets"):
+        world.read(lambda ctx: ctx.db.system.query("_deployment").first())

@@ -33,7 +33,7 @@ OPERATORS = {"==": eq, ">": gt, ">=": ge, "<": lt, "<=": le}
 
 
 @pytest.fixture(scope="module")
-def things() -> Any:
+def things(engine: str) -> Any:
     with playground(THINGS) as opened:
         yield opened
 

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from camber import (
     MISSING,
@@ -450,12 +459,18 @@ class Engine(RuleBasedStateMachine):
         return passing[: reading.size]
 
 
-TestEngine = pytest.mark.torture(Engine.TestCase)
-TestEngine.settings = settings(
-    max_examples=4 * ROUNDS,
-    stateful_step_count=STEPS,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 if start := os.environ.get("CAMBER_TORTURE_SEED"):
-    TestEngine = seed(int(start))(TestEngine)
+    Engine = seed(int(start))(Engine)
+
+
+@pytest.mark.torture
+def test_any_sequence_of_steps_does_what_the_model_does() -> None:
+    run_state_machine_as_test(
+        Engine,
+        settings=settings(
+            max_examples=4 * ROUNDS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )

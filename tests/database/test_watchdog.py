@@ -14,7 +14,7 @@ import pytest
 
 from camber import MutationCtx, QueryCtx, define_table, v
 from camber.database import Usage, Watchdog
-from camber.database.watchdog import Slot
+from camber.database.watchdog import MAX_DATABASE_SECONDS, Slot
 from camber.errors import CamberError, FunctionError, FunctionTimeoutError
 from camber.settings import Settings
 from tests.database.playground import Call, Playground, playground
@@ -107,12 +107,14 @@ def test_a_mutation_that_does_not_stop_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("body", ENDLESS)
-def test_a_query_that_does_not_stop_is_refused(world: Playground, body: Callable[[Any], Any]) -> None:
+def test_a_query_that_does_not_stop_is_refused(world: Playground, engine: str, body: Callable[[Any], Any]) -> None:
     started = time.monotonic()
     with pytest.raises(FunctionTimeoutError, match="timed out"):
         world.read(body)
 
-    assert time.monotonic() - started < 2
+    # Waiting for the database is not the function's own time, and for PostgreSQL it is most of a loop's.
+    waits = engine == "postgres" and body is loops_in_the_database
+    assert time.monotonic() - started < (MAX_DATABASE_SECONDS + 2 if waits else 2)
     assert counted(world) == 0
 
 

@@ -1,7 +1,8 @@
 """The commands in the documentation do what the pages say, typed one after another against a real server.
 
 A page begins in a clone of this repository (the tutorial beside one). Where it does not start a server itself, one runs already, as
-docs/setup.md starts it. Ports are free ones, and what would need the network is done otherwise: see `_INSTEAD`.
+docs/setup.md starts it. Ports are free ones, and what would need the network is done otherwise: see `_INSTEAD`. A page that speaks of a
+PostgreSQL on its usual port finds one, with a database `camber` and its owner; until it starts a server on that, one with a file runs.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks_of, is_quotation, name_of
+from tests.postgres.cluster import Cluster
 from tests.wire.running_server import CAMBER, clean_environment, free_ports
 
 TUTORIAL = REPOSITORY / "docs/tutorial.md"
 WITH_COMMANDS = [page for page in PAGES if any(block.language == "console" for block in blocks_of(page))]
 
 SECONDS = 60
+DATABASE = "127.0.0.1:5432"
 STARTS_A_SERVER = re.compile(r"(?P<variables>(?:\w+=\S+ )*)(?P<command>scripts/dev|camber dev|camber serve)\b")
 
 
@@ -35,6 +38,7 @@ class Session:
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
         self.port, site_port = free_ports(2)
+        self.database: Cluster | None = None
         self._environment = clean_environment() | {
             "CAMBER_PORT": str(self.port),
             "CAMBER_SITE_PORT": str(site_port),
@@ -60,7 +64,7 @@ class Session:
                 instead(self, command)
                 return
         if STARTS_A_SERVER.match(command):
-            self.start_server(command.replace("scripts/dev", "camber dev", 1))
+            self.start_server(self._with_port(command).replace("scripts/dev", "camber dev", 1))
             return
         ended = subprocess.run(
             ["bash", "-c", self._with_port(command)],
@@ -124,6 +128,8 @@ class Session:
             connection.close()
 
     def _with_port(self, text: str) -> str:
+        if self.database is not None:
+            text = text.replace(DATABASE, f"127.0.0.1:{self.database.port}")
         return text.replace("127.0.0.1:3210", f"127.0.0.1:{self.port}")
 
 
@@ -186,6 +192,15 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
+@contextmanager
+def database_of_a_reader() -> Iterator[Cluster]:
+    """A PostgreSQL as somebody may have it who reads such a page."""
+    with Cluster() as cluster:
+        cluster.sql("CREATE ROLE camber LOGIN")
+        cluster.sql("CREATE DATABASE camber OWNER camber")
+        yield cluster
+
+
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
 def test_the_commands_on_a_page_do_what_it_says(page: Path, clone: Path, tmp_path: Path) -> None:
     if shutil.which("curl") is None and "$ curl" in page.read_text():
@@ -193,8 +208,10 @@ def test_the_commands_on_a_page_do_what_it_says(page: Path, clone: Path, tmp_pat
     blocks = blocks_of(page)
     commands = [command for block in blocks if block.language == "console" for command, _, _ in commands_of(block)]
     with ExitStack() as stack:
+        database = stack.enter_context(database_of_a_reader()) if DATABASE in page.read_text() else None
         session = stack.enter_context(Session(clone.parent if page == TUTORIAL else clone, tmp_path))
-        if not any(STARTS_A_SERVER.match(command) for command in commands):
+        session.database = database
+        if not any(STARTS_A_SERVER.match(command) and DATABASE not in command for command in commands):
             session.start_server("camber dev")
         for block in blocks:
             if block.language == "console":

@@ -526,19 +526,21 @@ class Pause:
     """Holds the committer where a commit is on disk: before results are marked, or behind that and before anybody is told."""
 
     def __init__(self, backend: Backend, monkeypatch: pytest.MonkeyPatch, *, behind_the_marks: bool) -> None:
-        feed = backend.engine.database.feed
-        self._publish, self._behind = feed.publish, behind_the_marks
+        database = backend.engine.database
+        # Behind the marks also means behind the lock under which they are made where other servers write.
+        whose, name = (database._committer, "take_in") if behind_the_marks else (database.feed, "publish")
+        self._marks, self._behind = getattr(whose, name), behind_the_marks
         self.is_on, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
-        monkeypatch.setattr(feed, "publish", self._paused)
+        monkeypatch.setattr(whose, name, self._paused)
 
-    def _paused(self, *commit: Any) -> None:
+    def _paused(self, *commit: Any, **more: Any) -> None:
         if self._behind:
-            self._publish(*commit)
+            self._marks(*commit, **more)
         self.is_on.set()
         assert self.go_on.wait(SECONDS)
         if not self._behind:
-            self._publish(*commit)
+            self._marks(*commit, **more)
 
     async def begun(self) -> None:
         async with asyncio.timeout(SECONDS):

@@ -20,14 +20,14 @@ Opening = Callable[..., Client]
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opening]:
+def opened(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Opening]:
     """Opens further deployments; called with settings, it gives a client. All are closed at the end."""
     backends: list[Backend] = []
     with asyncio.Runner() as runner:
 
         def open_with(**settings: object) -> Client:
             data = tmp_path_factory.mktemp("deployment") / "data"
-            chosen = Settings.from_env({}, **{"dev": True, **settings})
+            chosen = Settings.from_env({}, **{"dev": True, "database_url": new_database(), **settings})
             backend = Backend.open(load_application(APPLICATION), data, settings=chosen, create=True)
             backends.append(backend)
             admin_key(data, create=True)

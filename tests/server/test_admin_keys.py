@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from camber.errors import DataFolderError
-from camber.server import SECRET_FILE, AdminKeys, admin_key, rotate_admin_key
+from camber.server import SECRET_FILE, AdminKeys, SecretFile, admin_key, rotate_admin_key
 
 
 def test_a_key_is_the_name_and_a_version_and_hexadecimal_digits(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_those_who_start_together_agree_on_one_key(tmp_path: Path) -> None:
 def test_without_a_secret_there_is_no_key(tmp_path: Path) -> None:
     with pytest.raises(DataFolderError, match="camber admin-key"):
         admin_key(tmp_path)
-    assert not AdminKeys(tmp_path).accepts("camber|01")
+    assert not AdminKeys(SecretFile(tmp_path).look).accepts("camber|01")
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 64, b"z" * 64])
@@ -47,17 +47,17 @@ def test_a_damaged_secret_is_named_and_makes_no_key(tmp_path: Path, content: byt
     (tmp_path / SECRET_FILE).write_bytes(content)
     with pytest.raises(DataFolderError, match=SECRET_FILE):
         admin_key(tmp_path)
-    assert not AdminKeys(tmp_path).accepts("camber|01")
+    assert not AdminKeys(SecretFile(tmp_path).look).accepts("camber|01")
 
 
 def test_a_damaged_secret_can_be_rotated(tmp_path: Path) -> None:
     (tmp_path / SECRET_FILE).write_bytes(b"damaged")
-    assert AdminKeys(tmp_path).accepts(rotate_admin_key(tmp_path))
+    assert AdminKeys(SecretFile(tmp_path).look).accepts(rotate_admin_key(tmp_path))
 
 
 def test_a_rotation_makes_the_old_key_worthless(tmp_path: Path) -> None:
     old = admin_key(tmp_path, create=True)
-    keys = AdminKeys(tmp_path)
+    keys = AdminKeys(SecretFile(tmp_path).look)
     assert keys.accepts(old)
     before = keys.generation
 
@@ -70,7 +70,7 @@ def test_a_rotation_makes_the_old_key_worthless(tmp_path: Path) -> None:
 
 def test_a_secret_that_was_removed_opens_nothing(tmp_path: Path) -> None:
     key = admin_key(tmp_path, create=True)
-    keys = AdminKeys(tmp_path)
+    keys = AdminKeys(SecretFile(tmp_path).look)
     assert keys.accepts(key)
     (tmp_path / SECRET_FILE).unlink()
     assert not keys.accepts("camber|01" + "0" * 64)
@@ -79,7 +79,7 @@ def test_a_secret_that_was_removed_opens_nothing(tmp_path: Path) -> None:
 
 def test_the_name_before_the_bar_is_only_for_people(tmp_path: Path) -> None:
     key = admin_key(tmp_path, create=True)
-    assert AdminKeys(tmp_path).accepts("another" + key.removeprefix("camber"))
+    assert AdminKeys(SecretFile(tmp_path).look).accepts("another" + key.removeprefix("camber"))
 
 
 def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:

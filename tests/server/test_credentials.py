@@ -11,7 +11,7 @@ import pytest
 from camber.backend import TokenVerifier
 from camber.clock import SystemClock
 from camber.errors import RequestError
-from camber.server import AdminKeys, admin_key, rotate_admin_key
+from camber.server import AdminKeys, SecretFile, admin_key, rotate_admin_key
 from camber.server.credentials import Credentials
 from tests.server.asking import Client, Reply, call
 from tests.server.conftest import Opening
@@ -131,7 +131,7 @@ def test_an_old_key_is_refused_after_a_rotation_though_it_was_remembered(opened:
 
 
 def test_guesses_are_not_remembered(tmp_path: Path) -> None:
-    credentials = Credentials(AdminKeys(tmp_path), TokenVerifier(SystemClock()))
+    credentials = Credentials(AdminKeys(SecretFile(tmp_path).look), TokenVerifier(SystemClock()))
     with pytest.raises(RequestError):
         credentials.caller(b"Convex camber|01abc", None)
 
@@ -141,7 +141,7 @@ def test_guesses_are_not_remembered(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_addresses(tmp_path: Path) -> None:
-    credentials = Credentials(AdminKeys(tmp_path), TokenVerifier(SystemClock()))
+    credentials = Credentials(AdminKeys(SecretFile(tmp_path).look), TokenVerifier(SystemClock()))
     callers = {id(credentials.caller(None, f"192.0.2.{number}")) for number in range(3_000)}
     assert len(callers) <= 3_000
     assert credentials.caller(None, "192.0.2.2999") is credentials.caller(None, "192.0.2.2999")

@@ -61,8 +61,14 @@ def test_sql_reads_the_data(client: Client, admin: dict[str, str]) -> None:
     assert sql(client, admin, "SELECT text FROM notes ORDER BY text", limit=1).json["more"] is True
 
 
-def test_every_kind_of_cell_has_a_json_form(client: Client, admin: dict[str, str]) -> None:
-    row = sql(client, admin, "SELECT 9223372036854775807, 0.5, x'00ff', NULL, 9e999, 'ä'").json["rows"][0]
+CELLS = {
+    "sqlite": "SELECT 9223372036854775807, 0.5, x'00ff', NULL, 9e999, 'ä'",
+    "postgres": r"SELECT 9223372036854775807, 0.5::float8, '\x00ff'::bytea, NULL, 'inf'::float8, 'ä'",
+}
+
+
+def test_every_kind_of_cell_has_a_json_form(client: Client, admin: dict[str, str], engine: str) -> None:
+    row = sql(client, admin, CELLS[engine]).json["rows"][0]
     assert row == [9223372036854775807, 0.5, {"$bytes": "AP8="}, None, "inf", "ä"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from camber.storage import (
@@ -13,7 +13,7 @@ from camber.storage import (
     IndexLayout,
     Row,
     RowWrite,
-    SchemaChange,
+    SchemaStep,
     Snapshot,
     Storage,
     TableLayout,
@@ -104,12 +104,24 @@ def commit(storage: Storage, *writes: RowWrite, touched: bytes = b"", token: byt
 
 
 def create_tables(storage: Storage, *layouts: TableLayout) -> None:
-    storage.change_schema(schema_change(storage, *(CreateTable(layout) for layout in layouts)))
+    change_schema(storage, *(CreateTable(layout) for layout in layouts))
 
 
-def schema_change(storage: Storage, *steps: object, writes: Iterable[RowWrite] = ()) -> SchemaChange:
-    at = Timestamp(last_timestamp(storage) + 1)
-    return SchemaChange(steps, list(writes), CommitRow(at, b"", b"schema"))  # pyright: ignore[reportArgumentType]
+def change_schema(
+    storage: Storage,
+    *steps: SchemaStep,
+    writes: Iterable[RowWrite] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Timestamp:
+    """Take the steps in a commit one nanosecond after the commit before it."""
+    group = storage.write_group(locked=True)
+    try:
+        at = Timestamp(group.timestamp + 1)
+        group.apply(steps, progress)
+        group.commit(list(writes), CommitRow(at, b"", b"schema"))
+    finally:
+        group.close()
+    return at
 
 
 def last_timestamp(storage: Storage) -> Timestamp:

@@ -51,6 +51,10 @@ class World:
     faults: list[str] = field(default_factory=list)
     transitions: int = 0
 
+    def address(self, random: Random) -> str:
+        """The URL of the server that somebody who connects, or asks over HTTP, comes to."""
+        return self.url
+
 
 class Chatter:
     """One client session, over many connections."""
@@ -114,7 +118,8 @@ class Chatter:
 
     async def come(self) -> None:
         """Connect, and say again what a new connection has to know, in any order that is allowed."""
-        address = self.world.url.replace("http", "ws", 1) + self.random.choice(["/api/sync", "/api/1.48.0/sync"])
+        path = self.random.choice(["/api/sync", "/api/1.48.0/sync"])
+        address = self.world.address(self.random).replace("http", "ws", 1) + path
         self._socket = await connect(address, compression=None, max_size=None, ping_interval=None, open_timeout=30)
         self._version, self._sets, self._callers, self.held = START, [{}], [ANYBODY], {}
         self.is_up_to_date = False

@@ -37,9 +37,10 @@ PEOPLE = [ANYBODY, Who("ann", is_admin=True), Who("bob", is_admin=True), Who(is_
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
     """A server of tests/sync/app that has not been started yet."""
-    server = Server(REPOSITORY / "tests/sync/app", tmp_path / "data", env={"CAMBER_DEV": "1"})
+    env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": database_url}
+    server = Server(REPOSITORY / "tests/sync/app", tmp_path / "data", env=env)
     yield server
     if server.process is not None:
         server.end(signal.SIGKILL)
@@ -71,7 +72,7 @@ def is_trouble(line: str) -> bool:
 
 async def play(world: World, server: Server, random: Random) -> None:
     clients = [Chatter(world, f"client {number}", Random(random.random())) for number in range(CLIENTS)]
-    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
+    async with httpx.AsyncClient(timeout=30) as http:
         caller = HttpCaller(world, http, Random(random.random()))
         for number in range(ROUNDS):
             stop = asyncio.Event()
@@ -92,12 +93,11 @@ async def play(world: World, server: Server, random: Random) -> None:
 
 async def live(client: Chatter, stop: asyncio.Event) -> None:
     """Do anything, until told to stop; and come back after every loss."""
-    random, deadline = client.random, asyncio.get_running_loop().time() + PATIENCE
     while not stop.is_set():
         if not client.is_connected:
-            await come_back(client, deadline)
+            await come_back(client, asyncio.get_running_loop().time() + PATIENCE)
         await act(client)
-        await asyncio.sleep(random.choice([0, 0, 0.001, 0.01, 0.05]))
+        await asyncio.sleep(client.random.choice([0, 0, 0.001, 0.01, 0.05]))
 
 
 async def act(client: Chatter) -> None:
@@ -231,7 +231,7 @@ class HttpCaller:
             claims = {"issuer": "https://people.test", "subject": who.subject}
             credential += ":" + b64encode(json.dumps(claims).encode()).decode()
         headers = {"Authorization": f"Convex {credential}"} if who.is_admin else {}
-        response = await self._http.post(f"/api/{kind}", json=body, headers=headers)
+        response = await self._http.post(f"{self._world.address(self._random)}/api/{kind}", json=body, headers=headers)
         answer = response.json()
         assert response.status_code in {200, 503}, answer
         if response.status_code == 503:

@@ -33,6 +33,7 @@ from camber import (
 from camber.errors import ForbiddenIOError, FunctionNotFoundError, WrongKindError
 from camber.settings import Settings
 from camber.testing import Backend, HeldClock, ReadCounter
+from tests.wire.running_server import free_ports
 
 CROWDFUNDING = Path(__file__).parents[2] / "apps" / "crowdfunding"
 
@@ -291,9 +292,29 @@ def test_settings_are_taken() -> None:
 
 def test_its_folder_goes_with_it() -> None:
     with Backend.in_memory(schema) as kit:
-        data = kit.engine.data
-        assert data.exists()
-    assert not data.parent.exists()
+        folder = kit.engine.data.parent
+        assert folder.exists()
+    assert not folder.exists()
+
+
+def test_what_it_stored_goes_with_it() -> None:
+    for _ in range(2):
+        with Backend.in_memory(schema, FUNCTIONS) as kit:
+            assert kit.run(list_tasks) == []
+            kit.run(add, text="wash")
+
+
+def test_it_is_on_the_engine_that_the_environment_chooses(engine: str) -> None:
+    with Backend.in_memory(schema) as kit:
+        assert bool(kit.database_url) == (engine == "postgres")
+        [(version,)] = kit.sql("SELECT version()" if engine == "postgres" else "SELECT 'SQLite ' || sqlite_version()")
+    assert str(version).startswith("PostgreSQL" if engine == "postgres" else "SQLite")
+
+
+def test_a_server_that_is_not_there_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMBER_TEST_DATABASE_URL", f"postgresql://127.0.0.1:{free_ports(1)[0]}/postgres")
+    with pytest.raises(ConfigurationError, match="CAMBER_TEST_DATABASE_URL: no database for tests can be made there"):
+        Backend.in_memory(schema)
 
 
 # Time
@@ -421,7 +442,7 @@ def test_rows_can_be_read_with_sql(kit: Backend) -> None:
     kit.run(add, text="wash", rank=3)
 
     assert kit.sql("SELECT text, rank FROM tasks WHERE rank > 2") == [("wash", 3.0)]
-    with pytest.raises(Exception, match="can't be changed|cannot modify"):
+    with pytest.raises(Exception, match="can't be changed|cannot modify|cannot delete from view"):
         kit.sql("DELETE FROM tasks")
 
 

@@ -129,7 +129,7 @@ LOADED: dict[str, Program] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def close_programs() -> Iterator[None]:
+def close_programs(engine: str) -> Iterator[None]:
     yield
     while LOADED:
         LOADED.popitem()[1].playground.close()

@@ -15,27 +15,31 @@ from tests.wire.running_server import REPOSITORY, RunningServer, running_server
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[RunningServer]:
     """A server of tests/wire/app that tells clients what went wrong, as in development."""
-    with running_server(
-        REPOSITORY / "tests/wire/app", tmp_path_factory.mktemp("wire") / "data", env={"CAMBER_DEV": "1"}
-    ) as running:
+    env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": new_database()}
+    with running_server(REPOSITORY / "tests/wire/app", tmp_path_factory.mktemp("wire") / "data", env=env) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def production_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def production_server(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
+) -> Iterator[RunningServer]:
     """A server of tests/wire/app as it runs in production."""
-    with running_server(REPOSITORY / "tests/wire/app", tmp_path_factory.mktemp("production") / "data") as running:
+    data, env = tmp_path_factory.mktemp("production") / "data", {"CAMBER_DATABASE_URL": new_database()}
+    with running_server(REPOSITORY / "tests/wire/app", data, env=env) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def crowdfunding_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def crowdfunding_server(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
+) -> Iterator[RunningServer]:
     """A server of the crowdfunding application, with an empty database."""
-    with running_server(
-        REPOSITORY / "apps/crowdfunding", tmp_path_factory.mktemp("crowdfunding") / "data", env={"CAMBER_DEV": "1"}
-    ) as running:
+    data = tmp_path_factory.mktemp("crowdfunding") / "data"
+    env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": new_database()}
+    with running_server(REPOSITORY / "apps/crowdfunding", data, env=env) as running:
         yield running
 
 
@@ -67,12 +71,11 @@ def npm_client(request: pytest.FixtureRequest, start_client: Callable[[str], Cli
 
 
 @pytest.fixture(scope="session")
-def sync_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def sync_server(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[RunningServer]:
     """A server of tests/wire/sync_app, for what goes over the socket. It takes tokens signed with `ec()`."""
-    env = {"CAMBER_DEV": "1", "ISSUER_KEYS": data_url(key_set(ec()))}
-    with running_server(
-        REPOSITORY / "tests/wire/sync_app", tmp_path_factory.mktemp("sync") / "data", env=env
-    ) as running:
+    env = {"CAMBER_DEV": "1", "ISSUER_KEYS": data_url(key_set(ec())), "CAMBER_DATABASE_URL": new_database()}
+    data = tmp_path_factory.mktemp("sync") / "data"
+    with running_server(REPOSITORY / "tests/wire/sync_app", data, env=env) as running:
         yield running
 
 

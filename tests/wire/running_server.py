@@ -39,18 +39,15 @@ class RunningServer:
 def running_server(application: Path, data: Path, *, env: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
     """`camber serve` on this application and data folder, ready for requests; ended when the block is left."""
     environment = clean_environment() | dict(env or {})
-    admin_key = subprocess.run(
-        [CAMBER, "admin-key", "--data", data], env=environment, check=True, capture_output=True, text=True
-    ).stdout.strip()
     port, site_port = free_ports(2)
     command = [CAMBER, "serve", application, "--port", str(port), "--site-port", str(site_port), "--data", data]
     log = data.with_name(f"{data.name}.log")
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=data.parent)
-    server = RunningServer(process, port, site_port, data, admin_key, log)
     try:
-        _wait_until_it_answers(server)
-        yield server
+        _wait_until_it_answers(process, port, log)
+        admin_key = subprocess.check_output([CAMBER, "admin-key", "--data", data], env=environment, text=True).strip()
+        yield RunningServer(process, port, site_port, data, admin_key, log)
     finally:
         _stop(process)
 
@@ -69,15 +66,15 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait_until_it_answers(server: RunningServer) -> None:
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            raise RuntimeError(f"the server ended with {server.process.returncode}:\n{server.log.read_text()}")
-        if _is_healthy(server.port):
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}:\n{log.read_text()}")
+        if _is_healthy(port):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"the server did not answer in {SECONDS_TO_START:.0f} s:\n{server.log.read_text()}")
+    raise RuntimeError(f"the server did not answer in {SECONDS_TO_START:.0f} s:\n{log.read_text()}")
 
 
 def _is_healthy(port: int) -> bool:

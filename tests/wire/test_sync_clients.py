@@ -315,12 +315,12 @@ def _killed(server: RunningServer) -> None:
 
 
 def test_a_mutation_in_flight_when_the_server_dies_is_done_in_the_end(
-    start_sync_client: Callable[[str], SyncClient], tmp_path: Path
+    start_sync_client: Callable[[str], SyncClient], tmp_path: Path, database_url: str
 ) -> None:
     """Exactly once where the client keeps its session id (npm); at least once where each connection is a new one (PyPI)."""
     clients = {name: start_sync_client(name) for name in [*NPM_PACKAGES, "pypi newest", "pypi 0.7"]}
     application, data = REPOSITORY / "tests/wire/sync_app", tmp_path / "data"
-    env = {"CAMBER_DEV": "1"}
+    env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": database_url}
 
     with running_server(application, data, env=env) as first, loose_wire(first.port) as wire:
         for name, client in clients.items():

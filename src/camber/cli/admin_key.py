@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from camber.cli import env_files
 from camber.cli.places import data_folder, nearest_data_folder, nearest_file
 from camber.cli.printing import note, say
+from camber.errors import DataFolderError
 from camber.settings import Settings
 
 
@@ -24,14 +25,15 @@ def print_admin_key(
         Path | None,
         Parameter(
             help="The data folder. Else CAMBER_DATA, else .camber here or above; if there is none, it is made here."
+            " With CAMBER_DATABASE_URL, that database, and the data folder gets a copy if it is there."
         ),
     ] = None,
 ) -> None:
     """Print the deployment's admin key.
 
     And nothing else, also while a server runs. Whoever has the key may do
-    everything. It is made from a secret in the data folder, which is made if
-    there is none.
+    everything. It is made from a secret in the data folder, or in the
+    PostgreSQL database; a missing one is made.
 
     For example:
 
@@ -41,13 +43,32 @@ def print_admin_key(
     """
     from camber.server import admin_key, rotate_admin_key
 
-    folder = _folder(data)
-    name = Settings.from_env(os.environ).instance_name
+    folder, settings = _folder(data), Settings.from_env(os.environ)
+    if settings.database_url:
+        _of_database(settings, folder, rotate=action == "rotate")
+        return
+    name = settings.instance_name
     key = admin_key(folder, create=True, instance_name=name)
     if action == "rotate":
         old, key = key, rotate_admin_key(folder, instance_name=name)
         _tell_of_copies(old)
     say(key)
+
+
+def _of_database(settings: Settings, folder: Path, *, rotate: bool) -> None:
+    from camber.server import copy_shared_secret, rotate_shared_admin_key, shared_admin_key
+
+    url, name = settings.database_url, settings.instance_name
+    key = shared_admin_key(url, folder, instance_name=name)
+    if rotate:
+        old, key = key, rotate_shared_admin_key(url, instance_name=name)
+        _tell_of_copies(old)
+    say(key)
+    if folder.is_dir():
+        try:
+            copy_shared_secret(url, folder)
+        except DataFolderError as error:
+            note(f"the data folder does not have the key: {error}")
 
 
 def _folder(given: Path | None) -> Path:

@@ -10,7 +10,13 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from camber.cli.places import DATA_FOLDER, application_folder, nearest_data_folder
+from camber.cli.places import (
+    DATA_FOLDER,
+    application_folder,
+    data_folder,
+    database_of_environment,
+    nearest_data_folder,
+)
 from camber.cli.printing import counted, say, warn
 from camber.errors import ConfigurationError
 
@@ -26,7 +32,11 @@ def check(
     /,
     *,
     data: Annotated[
-        Path | None, Parameter(help="The data folder to compare with; else CAMBER_DATA, else .camber here or above.")
+        Path | None,
+        Parameter(
+            help="The data folder to compare with; else CAMBER_DATA, else .camber here or above. With CAMBER_DATABASE_URL, that"
+            " database."
+        ),
     ] = None,
     no_data: Annotated[bool, Parameter(help="Look at the code alone.", negative="")] = False,
 ) -> None:
@@ -55,9 +65,10 @@ def check(
     )
     say(f"{application.name} loads: {functions}, {tables}")
     if not no_data:
-        folder = _data_folder(data)
+        database = database_of_environment()
+        folder = data_folder(data) if database else _data_folder(data)
         changes = _changes(application, folder)
-        say(f"the data in {folder} fits" + (":" if changes else ""))
+        say(f"the data in {database or folder} fits" + (":" if changes else ""))
         for change in changes:
             say(f"  the next start will {change}")
 
@@ -77,7 +88,8 @@ def _data_folder(given: Path | None) -> Path:
     if folder is None:
         looked = ", ".join(str(place / DATA_FOLDER) for place in (Path.cwd(), *Path.cwd().parents))
         raise ConfigurationError(
-            f"there is no data to compare with. Looked at: --data, CAMBER_DATA, {looked}. --no-data looks at the code alone."
+            f"there is no data to compare with. Looked at: --data, CAMBER_DATA, CAMBER_DATABASE_URL, {looked}."
+            " --no-data looks at the code alone."
         )
     if not folder.is_dir():
         raise ConfigurationError(f"there is no data folder {folder}; --no-data looks at the code alone")

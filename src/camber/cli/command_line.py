@@ -29,6 +29,7 @@ ALL_ELSE: Final = Group("Other", sort_key=2)
 COMMANDS: Final = {
     "dev": ("camber.cli.dev:dev", SERVING, "Serve an application while you write it."),
     "serve": ("camber.cli.serve:serve", SERVING, "Serve an application."),
+    "reload": ("camber.cli.reload:reload", SERVING, "Have the running server load its code anew."),
     "run": ("camber.cli.run:run", WORKING, "Call a function of the application and print its result."),
     "data": ("camber.cli.data:data", WORKING, "Show the tables, or a table's documents."),
     "sql": ("camber.cli.sql:sql", WORKING, "Run one SQL statement that reads."),

@@ -13,7 +13,7 @@ from camber.cli.places import application_folder
 from camber.cli.printing import BOLD, CYAN, DIM, GREEN, RED, counted, from_here, in_words, note, warn
 from camber.cli.serving import AS_SET, AppArgument, Listening, check_ports, open_backend
 from camber.cli.source_watch import SourceWatch
-from camber.errors import LoadError, SchemaMismatchError
+from camber.errors import DataFolderError, LoadError, SchemaMismatchError
 
 if TYPE_CHECKING:
     from camber.backend import Backend
@@ -55,13 +55,13 @@ class _Development:
 
     def serve(self) -> None:
         """Wait for a version that can be served, then serve it and those that follow until the server is stopped."""
-        from camber.server import serve
+        from camber.server import Reloader, serve
 
         with closing(self._first_version()) as backend:
             _keep_out_of_git(self._data)
-            self._backend = backend
+            self._backend, self._reloader = backend, Reloader(backend)
             self._serving_since = _now()
-            serve(backend, started=self._greet, alongside=[self._follow_changes])
+            serve(backend, started=self._greet, alongside=[self._follow_changes], reloader=self._reloader)
             note("stopped", DIM)
 
     def _first_version(self) -> Backend:
@@ -80,8 +80,7 @@ class _Development:
         while True:
             changed = await self._watch.changed()
             try:
-                application = await asyncio.to_thread(self._load_anew)
-                await self._backend.reload(application)
+                application = await self._reloader.load()
             except (LoadError, SchemaMismatchError) as error:
                 self._show_problems(
                     error, f"The version of {self._serving_since} is still served. Waiting for a change."
@@ -91,19 +90,16 @@ class _Development:
                 note(f"{_now()}  reloaded: {_names(changed)}", GREEN)
                 _tell_of(application)
 
-    def _load_anew(self) -> Application:
-        from camber.functions import reload_application
-
-        return reload_application(self._folder)
-
     def _greet(self, address: Address) -> None:
+        from camber.server import name_of_database
+
         application = self._backend.application
         note()
         note(f"  camber dev  {application.name}, {counted(len(application.functions), 'function')}", BOLD)
         note()
         note(f"  API         {address.url}", CYAN)
         note(f"  HTTP        {address.site_url}", CYAN)
-        note(f"  data        {from_here(str(self._data))}")
+        note(f"  data        {name_of_database(self._settings.database_url) or from_here(str(self._data))}")
         for line in _remembered(self._data, address, self._settings):
             note(f"  {line}")
         note()
@@ -136,8 +132,12 @@ def _remembered(data: Path, address: Address, settings: Settings) -> list[str]:
 def _keep_out_of_git(data: Path) -> None:
     """The data folder holds the secret and everybody's documents: it tells git to leave it alone."""
     mark = data / ".gitignore"
-    if not mark.exists():
-        mark.write_text("*\n")
+    try:
+        data.mkdir(parents=True, exist_ok=True)  # it is not there yet where the documents lie in PostgreSQL
+        if not mark.exists():
+            mark.write_text("*\n")
+    except OSError as error:
+        raise DataFolderError(f"the data folder {data} can't be written to: {error.strerror}") from error
 
 
 def _names(changed: list[Path]) -> str:

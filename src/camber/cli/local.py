@@ -1,4 +1,4 @@
-"""The data of a deployment that no server runs for: opened in this process, with the application on it."""
+"""The data of a deployment, opened in this process with the application on it: a folder that no server has, or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from camber.backend import Backend
 from camber.cli.targets import Answer, Rows
 from camber.functions import load_application
 from camber.identity import OPERATOR, Caller, Identity
+from camber.server import name_of_database
 from camber.settings import Settings
 
 Progress = Callable[[str, int, int], None]
 
 
 class LocalTarget:
-    """A data folder that this process holds; see `Target`."""
+    """A data folder that this process holds, or the database of the settings; see `Target`."""
 
     def __init__(self, data: Path, application: Path, *, on_progress: Progress) -> None:
-        """Load the application and open the data with it, comparing the schema as a server does.
+        """Load the application and open the data with it. The schema of a folder is compared as a server does.
 
-        Raises LoadError, SchemaMismatchError, DataFolderError, DataFolderInUseError.
+        A database must be served with this schema already: others may be at work on it, and a command is gone in a moment. Raises
+        LoadError, SchemaMismatchError, ConfigurationError, DataFolderError, DataFolderInUseError.
         """
         settings = Settings.from_env(os.environ, dev=True)
-        self._data = data
+        self._name = name_of_database(settings.database_url) or str(data)
         self._backend = Backend.open(
-            load_application(application), data, settings=settings, create=False, on_progress=on_progress
+            load_application(application), data, settings=settings, create=False, on_progress=on_progress, as_guest=True
         )
 
     @property
     def name(self) -> str:
-        return str(self._data)
+        return self._name
 
     def call(self, path: str, args: str = "{}", *, identity: Mapping[str, object] | None = None) -> Answer:
         caller = OPERATOR if identity is None else Caller(identity=Identity(identity), is_admin=True)

@@ -24,6 +24,13 @@ def data_folder(given: Path | None, environ: Mapping[str, str] = os.environ) -> 
     return (given or Path(environ.get("CAMBER_DATA") or DATA_FOLDER)).absolute()
 
 
+def database_of_environment(environ: Mapping[str, str] = os.environ) -> str:
+    """The name of the PostgreSQL database that CAMBER_DATABASE_URL names, without user and password; empty where it names none."""
+    from camber.server import name_of_database
+
+    return name_of_database(environ.get("CAMBER_DATABASE_URL", "").strip())
+
+
 def nearest_data_folder(start: Path) -> Path | None:
     """The data folder in this folder or the nearest one above that has one."""
     return next((folder / DATA_FOLDER for folder in _upward(start) if (folder / DATA_FOLDER).is_dir()), None)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from camber.cli.targets import Answer, Rows
-from camber.errors import ConfigurationError, FunctionError, RequestError
+from camber.errors import ConfigurationError, FunctionError, LoadError, RequestError, SchemaMismatchError
 
 CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 660.0
@@ -36,6 +36,14 @@ class EndedRuns(NamedTuple):
     entries: list[dict[str, Any]]
     cursor: float
     missed: bool
+
+
+class Reloaded(NamedTuple):
+    """What is different since a server loaded its code anew, what to look at, and how many processes have it."""
+
+    changes: list[str]
+    warnings: list[str]
+    workers: int
 
 
 class RemoteTarget:
@@ -98,6 +106,23 @@ class RemoteTarget:
         found = cast("dict[str, Any]", answered)
         return EndedRuns(found["entries"], float(found["newCursor"]), bool(found.get("missed")))
 
+    def reload(self) -> Reloaded:
+        """Have it load its code anew. Raises LoadError, SchemaMismatchError, RequestError: then the code before goes on."""
+        status, answered = self._exchange("/api/camber/reload", "{}", None, "the code was loaded anew")
+        found = cast("dict[str, Any]", answered) if isinstance(answered, dict) else {}
+        if status == http.client.OK and "workers" in found:
+            return Reloaded(found["changes"], found["warnings"], int(found["workers"]))
+        problems = [str(problem) for problem in found.get("problems", [])]
+        match found.get("code"):
+            case "LoadError":
+                raise LoadError(problems)
+            case "SchemaMismatch":
+                raise SchemaMismatchError(problems, total=int(found["total"]))
+            case "ReloadIncomplete" if problems:
+                raise RequestError(status, "ReloadIncomplete", "\n  ".join([str(found["message"]), *problems]))
+            case _:
+                raise self._refusal(status, found)
+
     def answers(self) -> bool:
         """Whether a deployment is there right now."""
         try:
@@ -123,6 +148,14 @@ class RemoteTarget:
         self.close()
 
     def _post(self, path: str, body: str, identity: Mapping[str, object] | None, in_doubt: str) -> object:
+        status, answered = self._exchange(path, body, identity, in_doubt)
+        if status == http.client.OK and answered is not None:
+            return answered
+        raise self._refusal(status, answered)
+
+    def _exchange(
+        self, path: str, body: str, identity: Mapping[str, object] | None, in_doubt: str
+    ) -> tuple[int, object]:
         headers = {"Content-Type": "application/json", "Authorization": f"Convex {self._key}{_impersonating(identity)}"}
         self._connect()
         try:
@@ -133,10 +166,7 @@ class RemoteTarget:
             self._connection.close()
             why = str(error) or type(error).__name__
             raise FunctionError(f"{self._url} gave no answer ({why}): whether {in_doubt} is not known") from error
-        answered = _json_of(content)
-        if response.status == http.client.OK and answered is not None:
-            return answered
-        raise self._refusal(response.status, answered)
+        return response.status, _json_of(content)
 
     def _connect(self, answer_seconds: float = ANSWER_SECONDS) -> None:
         if self._connection.sock is not None:

@@ -53,17 +53,18 @@ class Listening:
 AS_SET = Listening()
 
 
-def open_backend(application: Application, data: Path, settings: Settings) -> Backend:
+def open_backend(application: Application, data: Path, settings: Settings, *, has_ports: bool = False) -> Backend:
     """Open the data with this application on it, and show how far that is.
 
-    The ports are looked at before: where one is taken nothing is changed. Raises ConfigurationError, DataFolderError,
-    SchemaMismatchError.
+    Unless this process has the ports already they are looked at before: where one is taken nothing is changed. Raises
+    ConfigurationError, DataFolderError, SchemaMismatchError.
     """
     from camber.backend import Backend
     from camber.cli.progress import Progress
     from camber.server import address_of
 
-    check_ports(settings)
+    if not has_ports:
+        check_ports(settings)
     deadline = time.monotonic() + WAIT_FOR_DATA_SECONDS
     with Progress() as progress:
         while True:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import Group, Parameter
 
 from camber.cli import env_files
-from camber.cli.places import DATA_FOLDER, application_folder, nearest_data_folder, nearest_file
+from camber.cli.places import (
+    DATA_FOLDER,
+    application_folder,
+    data_folder,
+    database_of_environment,
+    nearest_data_folder,
+    nearest_file,
+)
 from camber.cli.targets import Target
 from camber.errors import ConfigurationError, DataFolderError, DataFolderInUseError
 
@@ -30,8 +37,8 @@ _GROUP: Final = Group(
     "Which deployment",
     help=(
         "The first of these that says so: --url and --admin-key; --data; CAMBER_URL and CAMBER_ADMIN_KEY, CONVEX_SELF_HOSTED_URL and"
-        " CONVEX_SELF_HOSTED_ADMIN_KEY or CAMBER_DATA in the environment; the same two pairs in .env.local; the folder .camber"
-        " here or above. Where a data folder is found and no server runs for it, the data is opened directly."
+        " CONVEX_SELF_HOSTED_ADMIN_KEY, CAMBER_DATA or CAMBER_DATABASE_URL in the environment; the same two pairs in .env.local;"
+        " the folder .camber here or above. Where no server is known to run for the data, it is opened directly."
     ),
     sort_key=9,
 )
@@ -62,7 +69,7 @@ def open_target(where: Where) -> Target:
     Raises ConfigurationError that names where it was looked for; and what opening the data raises.
     """
     meant = _meant(where)
-    return _of_data_folder(meant, where.app) if isinstance(meant, Path) else meant
+    return _of_data(meant, where.app) if isinstance(meant, _Data) else meant
 
 
 def open_server(where: Where, why: str) -> RemoteTarget:
@@ -71,30 +78,55 @@ def open_server(where: Where, why: str) -> RemoteTarget:
     Raises ConfigurationError that names where it was looked for, LostConnectionError where none runs.
     """
     meant = _meant(where)
-    if not isinstance(meant, Path):
+    if not isinstance(meant, _Data):
         return meant
-    if not meant.is_dir():
-        raise ConfigurationError(f"there is no data folder {meant}: `camber dev` or `camber serve` makes one")
+    meant.check()
     server = _server_of(meant)
     if server is None:
         from camber.cli.remote import LostConnectionError
 
-        raise LostConnectionError(f"no server runs for {meant}: {why}")
+        raise LostConnectionError(f"{meant.no_server}: {why}")
     return server
 
 
-def _meant(where: Where) -> RemoteTarget | Path:
-    """The server that was named, or the data folder."""
+@dataclass(frozen=True)
+class _Data:
+    """Where data lies: a data folder, or a database with a data folder beside it, which may be missing."""
+
+    folder: Path
+    database: str
+    """Its name; empty for the folder's own data."""
+
+    @property
+    def no_server(self) -> str:
+        """That none was found."""
+        if not self.database:
+            return f"no server runs for {self.folder}"
+        return (
+            f"no server of {self.database} is known here, {self.folder} tells of none (--url and --admin-key name one)"
+        )
+
+    def check(self) -> None:
+        """Raises ConfigurationError where there can't be any data."""
+        if not self.database and not self.folder.is_dir():
+            raise ConfigurationError(f"there is no data folder {self.folder}: `camber dev` or `camber serve` makes one")
+
+
+def _meant(where: Where) -> RemoteTarget | _Data:
+    """The server that was named, or the data."""
     if where.url or where.admin_key:
         return _as_flags_say(where)
+    database = database_of_environment()
     if where.data is not None:
-        return where.data.absolute()
+        return _Data(where.data.absolute(), database)
     if (pair := _pair_in(os.environ, "the environment")) is not None:
         return _remote(*pair)
     if named := os.environ.get("CAMBER_DATA"):
-        return Path(named).absolute()
+        return _Data(Path(named).absolute(), database)
     here = Path.cwd()
     folder = nearest_data_folder(here)
+    if database:
+        return _Data(folder or data_folder(None), database)
     file = nearest_file(here, env_files.NAME)
     pair = None if file is None else _pair_in(env_files.read(file), str(file))
     # What `camber dev` wrote there is the way to the data folder beside it, also while no server runs for that.
@@ -102,7 +134,7 @@ def _meant(where: Where) -> RemoteTarget | Path:
         return _remote(*pair)
     if folder is None:
         raise ConfigurationError(_looked_everywhere(here, file))
-    return folder
+    return _Data(folder, database)
 
 
 def _as_flags_say(where: Where) -> RemoteTarget:
@@ -135,31 +167,32 @@ def _remote(url: str, key: str, source: str) -> RemoteTarget:
     return RemoteTarget(url, key, source=source)
 
 
-def _of_data_folder(data: Path, app: str | None) -> Target:
-    """The server that runs for this folder, else the data itself."""
-    if not data.is_dir():
-        raise ConfigurationError(f"there is no data folder {data}: `camber dev` or `camber serve` makes one")
+def _of_data(data: _Data, app: str | None) -> Target:
+    """The server that runs for this data, else the data itself."""
+    data.check()
     deadline = time.monotonic() + WAIT_FOR_ADDRESS_SECONDS
     while True:
         if (server := _server_of(data)) is not None:
             return server
         try:
-            return _opened(data, app)
+            return _opened(data.folder, app)
         except DataFolderInUseError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
 
-def _server_of(data: Path) -> RemoteTarget | None:
+def _server_of(data: _Data) -> RemoteTarget | None:
     from camber.server import address_of
 
-    address, key = address_of(data), _key_of(data)
+    address, key = address_of(data.folder), _key_of(data.folder)
     if address is None or key is None:
         return None
+    if data.database and address.database != data.database:
+        return None  # the folder's server works on something else
     from camber.cli.remote import RemoteTarget
 
-    server = RemoteTarget(address.url, key, source=f"the server of {data}")
+    server = RemoteTarget(address.url, key, source=f"the server of {data.folder}")
     # One that ended without a word leaves its address behind.
     return server if server.answers() else None
 
@@ -193,7 +226,7 @@ def _looked_everywhere(here: Path, file: Path | None) -> str:
     return (
         "there is no deployment to work on. Looked at:\n"
         "  --url, --admin-key and --data\n"
-        "  CAMBER_URL, CONVEX_SELF_HOSTED_URL and CAMBER_DATA in the environment\n"
+        "  CAMBER_URL, CONVEX_SELF_HOSTED_URL, CAMBER_DATA and CAMBER_DATABASE_URL in the environment\n"
         f"  {env_file}\n"
         f"  the data folder: {folders}\n"
         "`camber dev` starts one here."

@@ -3,6 +3,7 @@
 from camber.database.catalog import SYSTEM_TABLES, Catalog, TableInfo
 from camber.database.committer import Mutation
 from camber.database.database import Database, compare_schema
+from camber.database.deployment import change_value, read_value
 from camber.database.expressions import Expression, field
 from camber.database.handles import DatabaseReader, DatabaseWriter, Query, RunState
 from camber.database.limits import Limits, Usage
@@ -38,11 +39,13 @@ __all__ = [
     "Transaction",
     "Usage",
     "Watchdog",
+    "change_value",
     "compare_schema",
     "field",
     "fixed_window",
     "forget_expired",
     "pagination_options_validator",
+    "read_value",
     "remember",
     "remembered",
     "timed_out",

@@ -5,20 +5,30 @@ The catalog is a value: a schema change makes a new one. System tables have fixe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from camber.errors import DatabaseUsageError, InvalidValueError, QueryBuildError, SchemaDefinitionError
+from camber.database.reads import Touched
+from camber.errors import (
+    DatabaseUsageError,
+    InvalidValueError,
+    QueryBuildError,
+    SchemaDefinitionError,
+    SchemaEnforcementError,
+    ValidationError,
+)
 from camber.schema import Index, Table, define_table
 from camber.storage import BY_CREATION_TIME, BY_ID, ColumnKind, IndexLayout, TableLayout
-from camber.values import MISSING, Validator, float_key, key_of, parts_reader, v
+from camber.values import MISSING, TableNames, Validator, float_key, key_of, parts_reader, v
 
 FIRST_USER_TABLE = 10_001
 ABSENT_TABLE = 2**32 - 1
 RATE_LIMITS = 518
 """The table of attempts under rate limits: what is written there stays when a mutation is rolled back."""
 CREATION_TIME = "_creationTime"
+DEPLOYMENT = "_deployment"
+"""The table of what the deployment keeps for itself, its secrets among it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +45,18 @@ class IndexInfo:
 class TableInfo:
     """One table as the engine uses it."""
 
-    def __init__(self, number: int, definition: Table[Any], index_numbers: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        number: int,
+        definition: Table[Any],
+        index_numbers: Mapping[str, int],
+        *,
+        also: Sequence[Validator] = (),
+        in_making: Collection[int] = (),
+    ) -> None:
         self.number, self.definition, self.name = number, definition, definition.name
+        self.also = tuple(also)
+        """What documents must fit besides, because servers with another version of the schema are at work."""
         self.is_system = definition.name.startswith("_")
         by_creation_time = IndexInfo(BY_CREATION_TIME, "by_creation_time", (CREATION_TIME,), unique=False, position=0)
         by_id = IndexInfo(BY_ID, "by_id", ("_id",), unique=False, position=BY_ID)
@@ -48,6 +68,10 @@ class TableInfo:
         self.indexes: dict[str, IndexInfo] = {index.name: index for index in (by_creation_time, *own, by_id)}
         self.own_indexes = tuple(own)
         self.unique_indexes = tuple(index for index in own if index.unique)
+        self.in_making = frozenset(
+            place for place, index in enumerate(self.unique_indexes) if index.number in in_making
+        )
+        """Places of unique indexes in which not all documents are yet: PostgreSQL watches over them once they are built."""
         self.index_numbers = (BY_CREATION_TIME, *(index.number for index in own))
         self.layout = TableLayout(
             number,
@@ -76,6 +100,19 @@ class TableInfo:
         if max(map(len, keys)) > max_key:
             raise self._key_too_long(keys, fields, max_key)
         return keys, self._unique_keys(*parts)
+
+    def check_also(self, fields: Mapping[str, Any], tables: TableNames) -> None:
+        """Raises SchemaEnforcementError where a document does not fit another version of the schema that is served."""
+        for validator in self.also:
+            try:
+                validator.check(fields, tables)
+            except ValidationError as error:
+                raise SchemaEnforcementError(
+                    f'Failed to write a document to table "{self.name}" because it does not match the schema of another version'
+                    f" of the application, which other servers still serve: {error}",
+                    path=error.path,
+                    kind=error.kind,
+                ) from None
 
     def index(self, name: str) -> IndexInfo:
         """The index of this name; QueryBuildError if there is none."""
@@ -215,10 +252,20 @@ SYSTEM_TABLES: tuple[TableInfo, ...] = (
             "name": v.string(),
             "fields": v.array(v.string()),
             "unique": v.boolean(),
+            "inMaking": v.optional(v.boolean()),
         },
     ),
-    _system_table(515, "_schemas", {"schema": v.string(), "version": v.number()}),
-    _system_table(516, "_deployment", {"key": v.string(), "value": v.any()}, Index("by_key", ("key",), unique=True)),
+    _system_table(
+        515,
+        "_schemas",
+        {
+            "schema": v.string(),
+            "version": v.number(),
+            "tables": v.optional(v.string()),
+            "joining": v.optional(v.boolean()),
+        },
+    ),
+    _system_table(516, DEPLOYMENT, {"key": v.string(), "value": v.any()}, Index("by_key", ("key",), unique=True)),
     _system_table(
         517,
         "_environment_variables",
@@ -244,7 +291,20 @@ SYSTEM_TABLES: tuple[TableInfo, ...] = (
         },
         Index("by_session_request", ("session", "request"), unique=True),
     ),
+    _system_table(
+        520,
+        "_servers",
+        {"server": v.string(), "schema": v.number(), "seen": v.number()},
+        Index("by_server", ("server",), unique=True),
+    ),
 )
 """The engine's own tables. A new one takes the next number; numbers are never given twice."""
 
 SYSTEM_CATALOG = Catalog(SYSTEM_TABLES)
+
+_CATALOG_TABLES = frozenset(SYSTEM_CATALOG.by_name[name].number for name in ("_tables", "_indexes", "_schemas"))
+
+
+def touches_catalog(touched: Touched) -> bool:
+    """Whether a commit touched the tables in which all tables are described: then there is another catalog after it."""
+    return not _CATALOG_TABLES.isdisjoint({*touched.tables, *(table for table, _ in touched.keys)})

@@ -1,4 +1,8 @@
-"""The one writer: runs waiting mutations one after another on one snapshot and commits them as a group.
+"""The one writer of a server: runs waiting mutations one after another on one snapshot and commits them as a group.
+
+Where other servers write too, their commits since the snapshot are looked through under the commit lock. A mutation that read what
+one of them touched has lost and is left out, and so is one that read what an earlier loser wrote; they run again in a group that has
+the lock from the start, in which nobody can lose (design, "Committing").
 
 Nobody is answered before the group's commit is on disk and the results it touches are marked stale. A mutation that runs out of
 time costs its group a second run, no more: if its thread doesn't come back, another thread takes over.
@@ -15,18 +19,23 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from camber.clock import Clock, Entropy
-from camber.database.catalog import Catalog
+from camber.database.catalog import Catalog, touches_catalog
 from camber.database.feed import CommitFeed
+from camber.database.follower import Follower
 from camber.database.limits import Limits
 from camber.database.overlay import Overlay
+from camber.database.reads import Read, Touched
 from camber.database.transaction import Attempt, CreationTimes, Kept, TableMissing, Transaction
 from camber.database.watchdog import Abandoned, Slot, Watchdog
 from camber.errors import CommitUnknownError, DatabaseUsageError, FunctionTimeoutError, StorageError
-from camber.storage import CommitRow, Storage, Timestamp, WriteGroup
+from camber.storage import CommitConflict, CommitRow, Storage, Timestamp, WriteGroup
 
 MAX_MEMBERS = 128
 MAX_GROUP_SECONDS = 0.005
 COMMITS_KEPT_NS = 60 * 1_000_000_000
+CONTENDED_GROUPS = 8
+MAX_LOSSES = 3
+"""A mutation loses once at most; more can only come from rows that were changed behind our back."""
 
 _log = logging.getLogger("camber.committer")
 
@@ -52,10 +61,14 @@ class Mutation(Protocol):
 class _Member:
     """A mutation in a group, with how its run went."""
 
-    __slots__ = ("attempts", "error", "mutation", "timestamp", "wrote")
+    __slots__ = ("attempts", "error", "losses", "marks", "mutation", "reads", "timestamp", "wrote")
 
     def __init__(self, mutation: Mutation) -> None:
         self.mutation = mutation
+        self.losses = 0
+        self.reads: Sequence[Read] = ()
+        self.marks: tuple[int, int] = (0, 0)
+        """Between which marks of the overlay its writes are."""
         self.error: Exception | None = None
         self.wrote = False
         self.timestamp = Timestamp(0)
@@ -91,6 +104,10 @@ class Committer:
         """Wakes the writer where it is idle. One too many does no harm: it looks, and finds nothing."""
         self.closed = False
         self.broken: StorageError | None = None
+        self.follower: Follower | None = None
+        """Follows the commits of other servers, where there are any."""
+        self.contended = 0
+        """How many groups still begin with the lock, because others were in the way a moment ago."""
         self._forgotten_ns = clock.now_ns()
         self._writer = _Writer(self)
 
@@ -140,6 +157,25 @@ class Committer:
         if attempts:
             self.waiting.appendleft(_Member(_Recount(attempts)))
 
+    def take_in(
+        self,
+        news: Sequence[CommitRow],
+        since: Timestamp,
+        own: CommitRow | None = None,
+        touched: Touched | None = None,
+    ) -> None:
+        """Mark what was committed: by others, the log from `since` on, which was marked then; and last by ourselves."""
+        if self.follower is not None:
+            rows = [row for row in news if row.timestamp >= since]
+            self.follower.take_in(rows, since=since, own=own, touched=touched)
+        elif own is not None:
+            self.feed.publish(own.timestamp, touched or Touched.decode(own.touched))
+
+    def refuse_all(self, error: StorageError) -> None:
+        """None of those that wait can be run."""
+        self.note_failure(error)
+        self._refuse_waiting(error)
+
     def forget_old_commits(self) -> None:
         """Now and then drop the part of the commit log that nobody needs."""
         now = self.clock.now_ns()
@@ -154,8 +190,8 @@ class Committer:
             _log.warning("old rows of the commit log could not be dropped", exc_info=error)
 
     def note_failure(self, error: Exception) -> None:
-        """After a COMMIT in doubt nothing more is written."""
-        if isinstance(error, CommitUnknownError):
+        """After a COMMIT in doubt nothing more is written, where the storage itself is in doubt by it."""
+        if isinstance(error, CommitUnknownError) and self.storage.ends_in_doubt:
             self.broken = error
 
     def _refuse_waiting(self, error: StorageError) -> None:
@@ -218,7 +254,7 @@ class _Writer:
         self.running: _Member | None = None
         """The member that runs, or ran last: of a thread that was given up still the one, also when it has come back meanwhile."""
         self._group: WriteGroup | None = None
-        self._on_disk = False
+        self._on_disk = self._is_locked = False
         self._handler_seconds = 0.0
         self._transaction: Transaction | None = None
         self._slot: Slot | None = None
@@ -272,30 +308,54 @@ class _Writer:
                 committer.note_failure(alone.error)
                 committer.on_settled()
             return
+        is_locked = committer.contended > 0 or committer.waiting[0].losses > 0
+        marked = committer.feed.marked
         try:
-            group = self._group = committer.storage.write_group()
-        except StorageError as error:
-            self._settle_all([committer.waiting.popleft()], error)
+            group = self._group = committer.storage.write_group(locked=is_locked)
+        except Exception as error:  # noqa: BLE001  whatever it is, this thread must go on
+            self._failed(error)
             return
+        self._is_locked = is_locked
         missing: str | None = None
         try:
             overlay = Overlay()
+            if committer.follower is not None and group.timestamp != marked:
+                # Another server may have made tables that the catalog must know.
+                if is_locked:
+                    committer.take_in(group.lock(Timestamp(marked - 1)), marked)
+                else:
+                    committer.feed.hurry()
+                if group.timestamp < marked:  # the database was put back to an earlier state
+                    return
             missing = self._run_members(group, overlay)
             if missing is None or self.members:
                 self._commit(group, overlay)
         except _GroupSpoiled:
             pass
         except Exception as error:  # noqa: BLE001
-            _log.exception("a group of mutations failed")
-            unknown = CommitUnknownError(f"After the commit something failed: {error}")
-            self._settle_all(self.members, unknown if self._on_disk else StorageError(f"The commit failed: {error}"))
+            self._failed(error)
         finally:
             group.close()
+        if self._is_locked and committer.contended:
+            committer.contended -= 1
         # Now, when little is left to do: whoever is woken by this needs what this thread holds, the interpreter.
         committer.on_settled()
         if missing is not None:
             self._create_table(missing)
         committer.forget_old_commits()
+
+    def _failed(self, error: Exception) -> None:
+        """The group came to an end that was not foreseen."""
+        if not isinstance(error, StorageError):
+            _log.exception("a group of mutations failed")
+        if self._on_disk:
+            self._settle_all(self.members, CommitUnknownError(f"After the commit something failed: {error}"))
+            return
+        refusal = error if isinstance(error, StorageError) else StorageError(f"The commit failed: {error}")
+        if self.members:
+            self._settle_all(self.members, refusal)
+        else:
+            self._committer.refuse_all(refusal)
 
     def _run_members(self, group: WriteGroup, overlay: Overlay) -> str | None:
         """Run waiting mutations until the group is full; returns the name of a table that has to be created first."""
@@ -348,6 +408,7 @@ class _Writer:
             transaction.rollback(mark)
         transaction.refuse(DatabaseUsageError("This function has ended; its ctx can't be used any more."))
         member.wrote = overlay.wrote_since(mark)
+        member.reads, member.marks = transaction.reads, (mark, overlay.mark())
 
     def _spoiled(self, member: _Member, error: Exception) -> None:
         """The interruption may have struck anywhere, so the group's overlay can't be trusted: the others run again."""
@@ -359,20 +420,87 @@ class _Writer:
 
     def _commit(self, group: WriteGroup, overlay: Overlay) -> None:
         committer, catalog = self._committer, self._committer.catalog()
+        if group.failure is not None:
+            raise group.failure
+        base, news, since = group.timestamp, list[CommitRow](), Timestamp(0)
+        if committer.follower is not None:
+            news, since = self._news(group, overlay)
+            overlay = self._leave_out_losers(group, overlay, news, since, catalog)
+            if news:
+                base = max(base, news[-1].timestamp)
+                committer.last = max(committer.last, base)
         writes = overlay.row_writes()
-        timestamp = self._number_members(group.timestamp, committer.next_timestamp()) if writes else group.timestamp
-        if writes:
-            touched = overlay.touched(catalog.index_numbers)
-            try:
-                group.commit(writes, CommitRow(timestamp, touched.brief().encode(), committer.entropy.random_bytes(16)))
-            except StorageError as error:
-                self._settle_all(self.members, error)
-                return
-            self._on_disk = True
-            committer.last = timestamp
-            committer.feed.publish(timestamp, touched)
+        if not writes:
+            committer.take_in(news, since)
+            for member in self.members:
+                _settle(member.mutation, base, member.error)
+            return
+        timestamp = self._number_members(base, committer.next_timestamp())
+        touched = overlay.touched(catalog.index_numbers)
+        record = CommitRow(timestamp, touched.brief().encode(), committer.entropy.random_bytes(16))
+        try:
+            group.commit(writes, record)
+        except CommitConflict as conflict:
+            self._run_again(self.members, conflict)
+            return
+        self._on_disk = True
+        committer.last = max(committer.last, timestamp)
+        committer.take_in(news, since, record, touched)
         for member in self.members:
-            _settle(member.mutation, member.timestamp if writes else timestamp, member.error)
+            _settle(member.mutation, member.timestamp, member.error)
+
+    def _news(self, group: WriteGroup, overlay: Overlay) -> tuple[list[CommitRow], Timestamp]:
+        """The log from the snapshot on, or from what is marked if that is older, and from when on: 0 where nothing can be new.
+
+        From here on, if anything is to be written, nobody else commits.
+        """
+        marked = self._committer.feed.marked
+        if self._is_locked and group.timestamp == marked:
+            return [], Timestamp(0)
+        since = min(marked, group.timestamp)
+        if self._is_locked or overlay.mark():
+            return group.lock(Timestamp(since - 1)), since
+        return self._committer.storage.commits_after(Timestamp(since - 1)), since
+
+    def _leave_out_losers(
+        self, group: WriteGroup, overlay: Overlay, news: Sequence[CommitRow], since: Timestamp, catalog: Catalog
+    ) -> Overlay:
+        """Have those run again that read what is other by now; returns what the others wrote."""
+        foreign = [Touched.decode(row.touched) for row in news if row.timestamp > group.timestamp]
+        # Where the row to begin with is gone we were away for so long that others are gone too: nobody knows what they touched.
+        has_gap = since > 0 and (not news or news[0].timestamp != since)
+        if not foreign and not has_gap:
+            return overlay
+        winners: list[_Member] = []
+        losers: list[_Member] = []
+        in_the_way = foreign
+        all_lose = has_gap or any(map(touches_catalog, foreign))
+        for member in self.members:
+            if not all_lose and not any(touched.meets(member.reads) for touched in in_the_way):
+                winners.append(member)
+                continue
+            losers.append(member)
+            if member.wrote:
+                in_the_way.append(overlay.touched_between(member.marks, catalog.index_numbers))
+        if not losers:
+            return overlay
+        self._run_again(losers, None)
+        self.members = winners
+        return overlay.only(member.marks for member in winners)
+
+    def _run_again(self, losers: Sequence[_Member], conflict: CommitConflict | None) -> None:
+        """They lost to another server, and can't the next time."""
+        committer = self._committer
+        committer.contended = CONTENDED_GROUPS
+        for member in losers:
+            member.losses += 1
+        again = [member for member in losers if member.losses <= MAX_LOSSES]
+        committer.again(again, ())
+        if len(again) < len(losers):  # nobody was in the way: the rows themselves are not as they should be
+            self._settle_all(
+                [member for member in losers if member.losses > MAX_LOSSES],
+                StorageError(f"The commit failed: {conflict}"),
+            )
 
     def _number_members(self, base: Timestamp, first: Timestamp) -> Timestamp:
         """Give members that wrote consecutive timestamps, others that of the state they saw; returns the group's."""

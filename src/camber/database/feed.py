@@ -41,6 +41,8 @@ class CommitFeed:
         self._known_after = timestamp
         self._readers: ReadIndex[Result] = ReadIndex()
         self._listeners: list[Callable[[Timestamp], None]] = []
+        self.hurry: Callable[[], None] = lambda: None
+        """Have marks made up to now, where they are not made anyway."""
         self.marked: Timestamp = timestamp
         """Results are marked up to this timestamp."""
 
@@ -56,6 +58,19 @@ class CommitFeed:
         with self._lock:
             self._remember(timestamp, touched.brief())
             for result in self._readers.touched_by(touched):
+                self._readers.remove(result, result.reads)
+                result.became_stale(timestamp)
+            self.marked = timestamp
+            self._moved.notify_all()
+        for listener in self._listeners:
+            listener(timestamp)
+
+    def start_over(self, timestamp: Timestamp) -> None:
+        """Nothing is known of the commits up to this one: everything that is watched may be stale."""
+        with self._lock:
+            self._recent.clear()
+            self._bytes, self._known_after = 0, timestamp
+            for result in self._readers.all():
                 self._readers.remove(result, result.reads)
                 result.became_stale(timestamp)
             self.marked = timestamp
@@ -80,9 +95,13 @@ class CommitFeed:
             self._readers.remove(result, result.reads)
 
     def wait_until_marked(self, timestamp: Timestamp) -> None:
-        """Return once results are marked up to this timestamp. A snapshot may see a commit moments before its marks are made."""
+        """Return once results are marked up to this timestamp. A snapshot may see a commit moments before its marks are made.
+
+        Raises StorageError where the marks of another server's commit can't be made.
+        """
         if self.marked >= timestamp:
             return
+        self.hurry()
         with self._moved:
             self._moved.wait_for(lambda: self.marked >= timestamp)
 

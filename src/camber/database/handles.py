@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
-from camber.database.catalog import IndexInfo, TableInfo, absent_table
+from camber.database.catalog import DEPLOYMENT, IndexInfo, TableInfo, absent_table
 from camber.database.expressions import Comparison, Expression
 from camber.database.pagination import Cursors, Page, PageRequest, read_page
 from camber.database.ranges import WHOLE_INDEX, Bound, KeyRange, equal_range, range_of
@@ -226,6 +226,8 @@ class DatabaseReader:
     def _check_system(self, name: str) -> None:
         if name.startswith("_") and not self._system:
             raise DatabaseUsageError("System tables can only be accessed with db.system.")
+        if name == DEPLOYMENT:
+            raise DatabaseUsageError(f"{name} holds the deployment's secrets, which no function can read.")
         if self._system and not name.startswith("_"):
             raise DatabaseUsageError("User tables cannot be accessed with db.system.")
 

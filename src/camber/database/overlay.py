@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from camber.database.ranges import KeyRange
@@ -32,6 +32,10 @@ class StoredDocument(NamedTuple):
 
 _Change = tuple[int, str, StoredDocument | None, StoredDocument | None, bool]
 """One journal entry: table and id, the document before and after (None: there was or is none), and whether it was written before."""
+
+
+_Difference = tuple[StoredDocument | None, StoredDocument | None]
+"""A document before and after."""
 
 
 class Overlay:
@@ -177,31 +181,47 @@ class Overlay:
 
     def touched(self, indexes: Mapping[int, Sequence[int]]) -> Touched:
         """The keys, old and new, of everything that ends other than it began. `indexes` has a table's index numbers in key order."""
-        by_table: defaultdict[int, list[StoredDocument]] = defaultdict(list)
-        for change in self._differences():
-            for document in change:
-                if document is not None:
-                    by_table[document.table].append(document)
-        keys: dict[IndexName, Sequence[bytes]] = {}
-        whole: list[int] = []
-        for table, documents in by_table.items():
-            # Each key is at least this long, so these would be more than a commit names.
-            if len(documents) * len(indexes[table]) * _KEY_BYTES > WHOLE_TABLE_BYTES:
-                whole.append(table)
-                continue
-            keys[table, BY_ID] = [id_key(document.id) for document in documents]
-            columns = zip(*[document.keys for document in documents], strict=True)
-            for number, column in zip(indexes[table], columns, strict=True):
-                keys[table, number] = column
-        return Touched(keys, whole)
+        return _touched(self._differences(), indexes)
 
-    def _differences(self) -> Iterator[tuple[StoredDocument | None, StoredDocument | None]]:
+    def touched_between(self, marks: tuple[int, int], indexes: Mapping[int, Sequence[int]]) -> Touched:
+        """The keys of everything that was written between two marks, also of what was written over again."""
+        return _touched([change[2:4] for change in self._journal[slice(*marks)]], indexes)
+
+    def only(self, parts: Iterable[tuple[int, int]]) -> Overlay:
+        """An overlay with what was written between these pairs of marks alone. None of it may rest on what is left out."""
+        other = Overlay()
+        for part in parts:
+            for table, id, before, after, _ in self._journal[slice(*part)]:
+                other.put(table, id, before, after)
+        return other
+
+    def _differences(self) -> Iterator[_Difference]:
         before_all = self._before
         for written in self._tables.values():
             for id, after in written.items():
                 before = before_all.get(id)
                 if (before and before.text) != (after and after.text):
                     yield before, after
+
+
+def _touched(changes: Iterable[_Difference], indexes: Mapping[int, Sequence[int]]) -> Touched:
+    by_table: defaultdict[int, list[StoredDocument]] = defaultdict(list)
+    for change in changes:
+        for document in change:
+            if document is not None:
+                by_table[document.table].append(document)
+    keys: dict[IndexName, Sequence[bytes]] = {}
+    whole: list[int] = []
+    for table, documents in by_table.items():
+        # Each key is at least this long, so these would be more than a commit names.
+        if len(documents) * len(indexes[table]) * _KEY_BYTES > WHOLE_TABLE_BYTES:
+            whole.append(table)
+            continue
+        keys[table, BY_ID] = [id_key(document.id) for document in documents]
+        columns = zip(*[document.keys for document in documents], strict=True)
+        for number, column in zip(indexes[table], columns, strict=True):
+            keys[table, number] = column
+    return Touched(keys, whole)
 
 
 def id_key(id: str) -> bytes:

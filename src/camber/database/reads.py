@@ -123,6 +123,13 @@ class ReadIndex(Generic[ReaderT]):
                 if not readers:
                     del self._by_table[table]
 
+    def all(self) -> set[ReaderT]:
+        """Every reader that read anything."""
+        found: set[ReaderT] = set()
+        for readers in self._by_table.values():
+            found |= readers
+        return found
+
     def touched_by(self, touched: Touched) -> set[ReaderT]:
         """The readers of which something was touched."""
         found: set[ReaderT] = set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from camber.clock import Entropy
@@ -15,7 +15,7 @@ from camber.database.catalog import SYSTEM_CATALOG, SYSTEM_TABLES, Catalog, Tabl
 from camber.database.overlay import StoredDocument
 from camber.database.transaction import CreationTimes
 from camber.errors import InvalidValueError, SchemaMismatchError, ValidationError
-from camber.schema import Schema, Table, define_table
+from camber.schema import Index, Schema, Table, define_table
 from camber.storage import (
     BY_CREATION_TIME,
     AddIndex,
@@ -29,7 +29,16 @@ from camber.storage import (
     Snapshot,
     TableLayout,
 )
-from camber.values import NEW_ID_BYTES, decode_document, decode_id, encode_document, new_id, v
+from camber.values import (
+    NEW_ID_BYTES,
+    decode_document,
+    decode_id,
+    encode_document,
+    exact_json,
+    new_id,
+    v,
+    validator_from_json,
+)
 
 MAX_MISFITS_LISTED = 1000
 
@@ -45,6 +54,17 @@ class StoredIndex:
     name: str
     fields: tuple[str, ...]
     unique: bool
+    in_making: bool = False
+    """Whether there are documents without their keys yet, so that nobody can read by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSchema:
+    """A version of the schema that is served, or is about to be: the exact shape and the indexes of each table, as JSON."""
+
+    version: int
+    tables: Mapping[str, Any]
+    is_joining: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +75,9 @@ class StoredTables:
     indexes: Mapping[int, tuple[StoredIndex, ...]]
     shapes: Mapping[str, Any]
     documents: Mapping[str, tuple[dict[str, Any], ...]]
-    """The documents of `_tables`, `_indexes`, `_schemas` and `_deployment`, by table."""
+    """The documents of `_tables`, `_indexes`, `_schemas`, `_deployment` and `_servers`, by table."""
+    schemas: tuple[StoredSchema, ...] = ()
+    """Oldest first. On SQLite there is one at most, of which only `shapes` tells."""
 
     def layouts(self) -> list[TableLayout]:
         """The users' tables as they are stored; what their views show is not known of them."""
@@ -86,27 +108,39 @@ class SchemaPlan:
 
 def system_tables_of(snapshot: Snapshot) -> list[TableInfo]:
     """The system tables that the database has; an older one may lack the newest."""
-    names = {found["name"] for found in _documents(snapshot, SYSTEM_CATALOG.by_name["_tables"])}
+    names = {found["name"] for found in documents_in(snapshot, SYSTEM_CATALOG.by_name["_tables"])}
     return [table for table in SYSTEM_TABLES if table.name in names]
 
 
 def read_stored_tables(snapshot: Snapshot) -> StoredTables:
     """What the database has. An empty database has nothing, not even its system tables."""
     documents = {
-        name: tuple(_documents(snapshot, SYSTEM_CATALOG.by_name[name]))
-        for name in ("_tables", "_indexes", "_schemas", "_deployment")
+        name: tuple(documents_in(snapshot, SYSTEM_CATALOG.by_name[name]))
+        for name in ("_tables", "_indexes", "_schemas", "_deployment", "_servers")
     }
     indexes: dict[int, list[StoredIndex]] = {}
     for found in documents["_indexes"]:
-        index = StoredIndex(int(found["number"]), found["name"], tuple(found["fields"]), found["unique"])
+        index = StoredIndex(
+            int(found["number"]),
+            found["name"],
+            tuple(found["fields"]),
+            found["unique"],
+            in_making=found.get("inMaking", False),
+        )
         indexes.setdefault(int(found["table"]), []).append(index)
-    shapes: dict[str, Any] = json.loads(documents["_schemas"][0]["schema"]) if documents["_schemas"] else {}
+    versions = sorted(documents["_schemas"], key=lambda found: found["version"])
+    served = [found for found in versions if not found.get("joining")]
+    shapes: dict[str, Any] = json.loads(served[-1]["schema"]) if served else {}
     numbers = {found["name"]: int(found["number"]) for found in documents["_tables"]}
     return StoredTables(
         numbers,
         {table: tuple(sorted(found, key=lambda i: i.number)) for table, found in indexes.items()},
         shapes,
         documents,
+        tuple(
+            StoredSchema(int(found["version"]), json.loads(found.get("tables", "{}")), found.get("joining", False))
+            for found in versions
+        ),
     )
 
 
@@ -124,10 +158,10 @@ def plan_change(
             # A table that left the schema keeps its documents; nothing is said of their shape any more.
             wanted[name] = define_table(name, v.any())
     for definition in wanted.values():
-        plan.table(_enforced(definition, schema))
+        plan.table(enforced(definition, schema))
     catalog = Catalog([*SYSTEM_TABLES, *plan.tables])
     _verify(snapshot, stored, plan, catalog, max_key=max_key, progress=progress)
-    plan.shapes({table.name: _shape(table) for table in plan.tables})
+    plan.shapes({table.name: shape_of(table) for table in plan.tables})
     return plan.finish(catalog)
 
 
@@ -149,12 +183,48 @@ def row_writes(plan: SchemaPlan, entropy: Entropy, now_ms: float, creation_times
     return writes
 
 
+def stored_tables(
+    stored: StoredTables, schema: Schema, *, version: int | None = None, whole: bool = False
+) -> list[TableInfo]:
+    """The users' tables as they are stored, with the shapes that this schema has for them.
+
+    An index that the schema does not know, or that is in the making, is written like the others but can't be asked for by its name;
+    with `whole` those in the making can. Where this is one of several versions that are served, documents must fit the others too.
+    """
+    others = [other for other in stored.schemas if version is not None and other.version != version]
+    tables: list[TableInfo] = []
+    for name, number in stored.numbers.items():
+        if name.startswith("_"):
+            continue
+        wanted = schema.tables.get(name)
+        definition = enforced(define_table(name, v.any()) if wanted is None else wanted, schema)
+        known = {(index.name, index.fields, index.unique) for index in definition.indexes}
+        numbers: dict[str, int] = {}
+        indexes: list[Index] = []
+        for index in stored.indexes.get(number, ()):
+            is_known = (index.name, index.fields, index.unique) in known and (whole or not index.in_making)
+            shown = index.name if is_known else f"{index.name}~{index.number}"
+            numbers[shown] = index.number
+            indexes.append(Index(shown, index.fields, index.unique))
+        shape = exact_json(definition.validator)
+        shapes = [other.tables[name]["shape"] for other in others if name in other.tables]
+        also = [validator_from_json(found) for found in shapes if found not in (shape, _ANYTHING)]
+        in_making = [] if whole else [index.number for index in stored.indexes.get(number, ()) if index.in_making]
+        tables.append(
+            TableInfo(number, replace(definition, indexes=tuple(indexes)), numbers, also=also, in_making=in_making)
+        )
+    return tables
+
+
 def create_table_plan(stored: StoredTables, catalog: Catalog, name: str) -> SchemaPlan:
     """A table that a mutation inserts into for the first time, without a schema of its own."""
     plan = _Plan(stored)
     plan.first_free = catalog.next_table_number()
     plan.table(define_table(name, v.any()))
     return plan.finish(catalog.with_tables(plan.tables))
+
+
+_ANYTHING = exact_json(v.any())
 
 
 class _Plan:
@@ -214,12 +284,12 @@ class _Plan:
             if index.name in kept:
                 continue
             self._steps.append(
-                AddIndex(number, IndexLayout(index.number, index.name, index.unique), _key_of(table, position))
+                AddIndex(number, IndexLayout(index.number, index.name, index.unique), key_reader_of(table, position))
             )
             self._note_index(table, index.number, index.name, index.fields[:-1], unique=index.unique)
             self._created.append(f'index "{definition.name}.{index.name}"')
             self.added.setdefault(number, []).append(index.name)
-        if self.stored.shapes.get(definition.name) != _shape(table):
+        if self.stored.shapes.get(definition.name) != shape_of(table):
             self._steps.append(ShowTable(table.layout))
         self.tables.append(table)
 
@@ -254,7 +324,7 @@ class _Plan:
         )
 
 
-def _enforced(definition: Table[Any], schema: Schema) -> Table[Any]:
+def enforced(definition: Table[Any], schema: Schema) -> Table[Any]:
     """The table as it is enforced: any document where the schema's validation is switched off."""
     if schema.schema_validation:
         return definition
@@ -264,14 +334,15 @@ def _enforced(definition: Table[Any], schema: Schema) -> Table[Any]:
     return open_table
 
 
-def _shape(table: TableInfo) -> Any:
+def shape_of(table: TableInfo) -> Any:
     """The table's validator as JSON; with where whole numbers are wanted, which the export form does not say."""
     return json.loads(
         json.dumps([table.definition.validator.json, table.definition.validator.render(), table.hand_over is not None])
     )
 
 
-def _key_of(table: TableInfo, position: int) -> Callable[[str, float, str], tuple[bytes, bytes | None]]:
+def key_reader_of(table: TableInfo, position: int) -> Callable[[str, float, str], tuple[bytes, bytes | None]]:
+    """A function from a stored row to its full key in this one of the table's own indexes, and its unique key if it is one."""
     index = table.own_indexes[position]
     unique_place = table.unique_indexes.index(index) if index.unique else None
 
@@ -283,7 +354,7 @@ def _key_of(table: TableInfo, position: int) -> Callable[[str, float, str], tupl
 
 
 @dataclass(slots=True)
-class _Misfits:
+class Misfits:
     """Documents that don't fit, the first ones in words and all of them counted."""
 
     listed: list[str] = field(default_factory=list[str])
@@ -299,31 +370,32 @@ def _verify(
     snapshot: Snapshot, stored: StoredTables, plan: _Plan, catalog: Catalog, *, max_key: int, progress: Progress | None
 ) -> None:
     """Look at the documents of the tables whose shape changed or that get a new index; others were enforced all along."""
-    misfits = _Misfits()
+    misfits = Misfits()
     for table in plan.tables:
         if table.name not in stored.numbers:
             continue
-        changed = stored.shapes.get(table.name) != _shape(table)
+        changed = stored.shapes.get(table.name) != shape_of(table)
         added = plan.added.get(table.number, [])
         if changed or added:
-            _verify_table(
+            verify_table(
                 snapshot, table, catalog, misfits, shape=changed, added=added, max_key=max_key, progress=progress
             )
     if misfits.total:
         raise SchemaMismatchError(misfits.listed, total=misfits.total)
 
 
-def _verify_table(
+def verify_table(
     snapshot: Snapshot,
     table: TableInfo,
     catalog: Catalog,
-    misfits: _Misfits,
+    misfits: Misfits,
     *,
     shape: bool,
     added: list[str],
     max_key: int,
     progress: Progress | None,
 ) -> None:
+    """Note every document of the table that does not fit its shape, whose keys are too long, or that doubles a unique key."""
     total = snapshot.count(table.number, BY_CREATION_TIME, b"", None) if progress else 0
     new_unique = [place for place, index in enumerate(table.unique_indexes) if index.name in added]
     seen: dict[int, set[int]] = {place: set() for place in new_unique}
@@ -347,7 +419,7 @@ def _verify_table(
 
 
 def _name_doubles(
-    snapshot: Snapshot, table: TableInfo, doubled: dict[int, set[int]], misfits: _Misfits, *, max_key: int
+    snapshot: Snapshot, table: TableInfo, doubled: dict[int, set[int]], misfits: Misfits, *, max_key: int
 ) -> None:
     first: dict[tuple[int, bytes], str] = {}
     for row, fields in _rows(snapshot, table):
@@ -372,6 +444,7 @@ def _rows(snapshot: Snapshot, table: TableInfo) -> Iterator[tuple[Row, dict[str,
         yield row, decode_document(row.document)
 
 
-def _documents(snapshot: Snapshot, table: TableInfo) -> Iterator[dict[str, Any]]:
+def documents_in(snapshot: Snapshot, table: TableInfo) -> Iterator[dict[str, Any]]:
+    """All documents of the table, system fields included."""
     for row, fields in _rows(snapshot, table):
         yield {**fields, "_id": row.id, "_creationTime": row.creation_time}

@@ -259,6 +259,8 @@ class Transaction:
                 f"A new document in table {table.name} can't choose its `_id` or `_creationTime`; leave both out of the value."
             )
         fields, text, size = table.definition.prepare(value, self.catalog)
+        if table.also:
+            table.check_also(fields, self.catalog)
         id, internal, creation_time = self._new(table)
         keys, unique_keys = table.keys_of(fields, creation_time, internal, self.limits.max_key)
         after = StoredDocument(table.number, id, creation_time, text, keys, unique_keys)
@@ -332,6 +334,7 @@ class Transaction:
     def first_below(self, table: TableInfo, index: IndexInfo, end: float, at_most: int) -> list[dict[str, Any]]:
         """Documents whose first indexed field is a number below `end`, smallest first."""
         keys = KeyRange(key_of(-math.inf), key_of(end))
+        self.reads.append(Read(table.number, index.number, *keys))
         rows = self._rows(table, index, keys, descending=False, limit=at_most, steady=False)
         return [_document(row.id, row.creation_time, row.document) for row in islice(rows, at_most)]
 
@@ -408,6 +411,8 @@ class Transaction:
         fields, text, size = table.definition.prepare(_without_system_fields(id, creation_time, value), self.catalog)
         if text == old_text:
             return
+        if table.also:
+            table.check_also(fields, self.catalog)
         after = self._stored(table, id, creation_time, fields, text)
         before = self._stored(table, id, creation_time, decode_document(old_text), old_text)
         if after.unique_keys != before.unique_keys:
@@ -433,6 +438,8 @@ class Transaction:
         A key that nobody has is not noted as read: should another server give it to a row meanwhile, the commit itself fails.
         """
         keys = document.unique_keys
+        if table.in_making:
+            keys = tuple(None if place in table.in_making else key for place, key in enumerate(keys))
         taken = overlay.taken(document)
         if taken is None:
             if self.kept is not None and self.kept.are_behind_all(self.snapshot, table.number, keys):

@@ -73,7 +73,8 @@ class QueryPool:
         self._workers: set[threading.Thread] = set()
         self._idle: set[_Worker] = set()
         self._watchdog.on_patrol(self._patrol)
-        database.feed.on_commit(self._drop_outdated)
+        if not database.is_shared:
+            database.feed.on_commit(self._drop_outdated)
 
     @property
     def waiting(self) -> int:
@@ -209,6 +210,8 @@ class _Worker:
             return
         try:
             supervised(lambda: job.run(transaction), job.seconds, transaction.usage)
+            if transaction.snapshot.failure is not None:
+                raise transaction.snapshot.failure
         except Exception as error:  # noqa: BLE001
             self.close()
             _finish(job, None, error)
@@ -237,7 +240,7 @@ class _Worker:
     def _latest(self) -> Snapshot:
         now = time.monotonic()
         if self._snapshot is not None and (
-            self._snapshot.timestamp != self._database.last_timestamp or now - self._opened > MAX_SNAPSHOT_SECONDS
+            self._snapshot.timestamp < self._database.feed.marked or now - self._opened > MAX_SNAPSHOT_SECONDS
         ):
             self.close()
         if self._snapshot is None:

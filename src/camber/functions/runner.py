@@ -66,6 +66,7 @@ class Runner:
         self.on_run: Callable[[Usage], None] | None = None
         self.run_records = RunRecords(database.clock)
         """The last runs, for the operator."""
+        self._finished = finished
         self.held = HeldSnapshots(database.storage)
         self._queries = QueryPool(
             database, threads=settings.query_threads, finished=finished, on_abandoned=on_abandoned
@@ -119,6 +120,7 @@ class Runner:
         at: Timestamp | None = None,
         request: RequestKey | None = None,
         origin: Origin = "HttpApi",
+        is_current: bool = False,
     ) -> Call:
         """Have it run and `done` told. Raises RequestError (503) where too many wait already.
 
@@ -127,7 +129,9 @@ class Runner:
         asked = (self, function, path, arguments, caller, request_id)
         if function.kind == "query":
             query = QueryCall(*asked, done, raw=raw, origin=origin)
-            if at is None:
+            if at is None and self.database.is_shared and not is_current:
+                self.database.look(partial(self._looked, query))
+            elif at is None:
                 self._start_query(query)
             else:
                 query.held = self.held.find(at)
@@ -172,6 +176,14 @@ class Runner:
             self._start_query(call)
         except RequestError as error:
             call.done(error)
+
+    def _looked(self, call: QueryCall, error: Exception | None) -> None:
+        """What was acknowledged before this call came is known by now; on the thread that follows the log."""
+        if error is not None:
+            call.done(error)
+        else:
+            self.start_again(call)
+        self._finished()
 
     def is_running(self, call: QueryCall) -> None:
         """Nobody can join this call any more."""

@@ -6,30 +6,48 @@ import contextlib
 import json
 import secrets
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl, urlencode
 
 from camber.errors import DataFolderError
 
 ADDRESS_FILE: Final = "server.json"
 
+_WHERE: Final = frozenset({"host", "hostaddr", "port", "dbname", "service"})
+"""Parameters of a database's URL that say which database it is; among the others there are passwords."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a running server is reached from this machine, and since when (ms since the epoch)."""
+    """Where a running server is reached from this machine, since when (ms since the epoch), and on which database it works."""
 
     url: str
     site_url: str
     pid: int
     started: float
+    database: str = ""
+    """As `name_of_database` calls it."""
+
+
+def name_of_database(database_url: str) -> str:
+    """What tells a database from others, for people and for the address file: its URL without user and password; empty for SQLite."""
+    if not database_url:
+        return ""
+    # By hand, as libpq takes it apart: Python's own functions know no lists of hosts, and refuse some passwords.
+    place, _, query = database_url.partition("://")[2].partition("?")
+    hosts, slash, name = place.partition("/")
+    where = urlencode([(word, value) for word, value in parse_qsl(query) if word in _WHERE])
+    return f"postgresql://{hosts.rpartition('@')[2]}{slash}{name}" + (f"?{where}" if where else "")
 
 
 def address_of(data: Path) -> Address | None:
     """Where the server that has this data folder says it is; None if none says so. It may have ended without a word."""
     try:
         said = json.loads((data / ADDRESS_FILE).read_bytes())
-        return Address(str(said["url"]), str(said["site_url"]), int(said["pid"]), float(said["started"]))
+        place = str(said["url"]), str(said["site_url"])
+        return Address(*place, int(said["pid"]), float(said["started"]), str(said.get("database", "")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -39,7 +57,7 @@ def written_down(data: Path, address: Address) -> Generator[None]:
     """Say in the data folder where the server is, as long as it is there. Raises DataFolderError."""
     path = data / ADDRESS_FILE
     beside = path.with_name(f".{path.name}.{address.pid}.{secrets.token_hex(4)}")
-    said = {"url": address.url, "site_url": address.site_url, "pid": address.pid, "started": address.started}
+    said = {name: value for name, value in asdict(address).items() if value != ""}
     try:
         beside.touch(0o600, exist_ok=False)
         beside.write_text(json.dumps(said), "utf-8")

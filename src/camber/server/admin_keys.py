@@ -1,4 +1,4 @@
-"""The deployment's secret in its data folder, and the admin key that is made from it (protocol 7).
+"""The deployment's secret, its file in a data folder, and the admin key that is made from it (protocol 7).
 
 The key is `<instance name>|01<hex>`. The name and a prefix such as `prod:` are for people; what counts is the part behind the `|`,
 which only someone with the secret can make. A new secret makes the old key worthless, also on a server that is running.
@@ -13,8 +13,9 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 from camber.errors import DataFolderError
 
@@ -36,7 +37,7 @@ def admin_key(data: Path, *, create: bool = False, instance_name: str = "camber"
     if create and not path.exists():
         _make_folder(data)
         _write_first(path)
-    return f"{instance_name}|{_signature(_read_secret(path))}"
+    return key_of(read_secret(path), instance_name=instance_name)
 
 
 def rotate_admin_key(data: Path, *, instance_name: str = "camber") -> str:
@@ -44,27 +45,75 @@ def rotate_admin_key(data: Path, *, instance_name: str = "camber") -> str:
 
     Raises DataFolderError where the secret can't be written.
     """
-    path = data / SECRET_FILE
-    written = _write_beside(path)
-    try:
-        written.replace(path)
-    except OSError as error:
-        written.unlink(missing_ok=True)
-        raise DataFolderError(f"the secret {path} can't be replaced: {error.strerror}") from error
-    _sync_folder(path.parent)
+    _replace(data / SECRET_FILE, new_secret())
     return admin_key(data, instance_name=instance_name)
 
 
-class AdminKeys:
-    """Tells whether a text is the admin key, by the secret as it is in the file now (looked at once a second at most).
+def key_of(secret: str, *, instance_name: str = "camber") -> str:
+    """The admin key that is made from this secret."""
+    return f"{instance_name}|{_signature(secret)}"
 
-    `generation` grows when the secret changed: whoever keeps a verdict drops it then. Where the file is missing or damaged no key
-    is accepted.
-    """
+
+def new_secret() -> str:
+    """A secret that nobody can guess."""
+    return secrets.token_hex(32)
+
+
+def is_secret(text: object) -> TypeGuard[str]:
+    """Whether this can be a secret."""
+    return isinstance(text, str) and _SECRET.fullmatch(text) is not None
+
+
+def read_secret(path: Path) -> str:
+    """The secret in this file. Raises DataFolderError where there is none, or one that can't be read or makes no sense."""
+    try:
+        text = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        raise DataFolderError(f"there is no secret at {path}; `camber admin-key` makes one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataFolderError(f"the secret at {path} can't be read: {error}") from error
+    if not is_secret(text):
+        raise DataFolderError(
+            f"the secret at {path} is damaged: 64 hexadecimal digits belong there; `camber admin-key rotate` makes a new one"
+        )
+    return text
+
+
+def write_copy(data: Path, secret: str) -> None:
+    """See that the data folder has this secret, which lies elsewhere too. Raises DataFolderError where it can't be written."""
+    path = data / SECRET_FILE
+    with contextlib.suppress(DataFolderError):
+        if read_secret(path) == secret:
+            return
+    _make_folder(data)
+    _replace(path, secret)
+
+
+class SecretFile:
+    """The secret as it is in a data folder's file, which is read again when it is another one."""
 
     def __init__(self, data: Path) -> None:
         self._path = data / SECRET_FILE
         self._stamp: _Stamp | None = None
+        self._secret: str | None = None
+
+    def look(self) -> str | None:
+        """The secret; None where the file is missing or damaged."""
+        if (stamp := _stamp(self._path)) != self._stamp or self._secret is None:
+            self._stamp, self._secret = stamp, None
+            with contextlib.suppress(DataFolderError):
+                self._secret = read_secret(self._path)
+        return self._secret
+
+
+class AdminKeys:
+    """Tells whether a text is the admin key, by the secret as `look` finds it (once a second at most); where it finds none, none is.
+
+    `generation` grows when the secret changed: whoever keeps a verdict drops it then.
+    """
+
+    def __init__(self, look: Callable[[], str | None]) -> None:
+        self._look_for_secret = look
         self._expected: bytes | None = None
         self._next_look = 0.0
         self.generation = 0
@@ -80,7 +129,7 @@ class AdminKeys:
         return self._is_expected(given)
 
     def refresh(self) -> None:
-        """Read the secret again if the file is another one than at the last look, which is at least a second ago."""
+        """Look for the secret again if the last look is at least a second ago."""
         if (now := time.monotonic()) >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             self._look()
@@ -89,33 +138,15 @@ class AdminKeys:
         return self._expected is not None and hmac.compare_digest(given, self._expected)
 
     def _look(self) -> None:
-        if (stamp := _stamp(self._path)) == self._stamp and self._expected is not None:
-            return
-        try:
-            expected = None if stamp is None else _signature(_read_secret(self._path)).encode()
-        except DataFolderError:
-            expected = None
+        secret = self._look_for_secret()
+        expected = None if secret is None else _signature(secret).encode()
         if expected != self._expected:
             self.generation += 1
-        self._stamp, self._expected = stamp, expected
+        self._expected = expected
 
 
-def _signature(secret: bytes) -> str:
-    return _VERSION + hmac.new(secret, b"camber admin key", hashlib.sha256).hexdigest()
-
-
-def _read_secret(path: Path) -> bytes:
-    try:
-        text = path.read_text("ascii").strip()
-    except FileNotFoundError:
-        raise DataFolderError(f"there is no secret at {path}; `camber admin-key` makes one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataFolderError(f"the secret at {path} can't be read: {error}") from error
-    if _SECRET.fullmatch(text) is None:
-        raise DataFolderError(
-            f"the secret at {path} is damaged: 64 hexadecimal digits belong there; `camber admin-key rotate` makes a new one"
-        )
-    return bytes.fromhex(text)
+def _signature(secret: str) -> str:
+    return _VERSION + hmac.new(bytes.fromhex(secret), b"camber admin key", hashlib.sha256).hexdigest()
 
 
 def _make_folder(data: Path) -> None:
@@ -127,7 +158,7 @@ def _make_folder(data: Path) -> None:
 
 def _write_first(path: Path) -> None:
     """Put a secret where there is none; if another process does so at the same time, its secret stands."""
-    written = _write_beside(path)
+    written = _write_beside(path, new_secret())
     try:
         # A link, not a rename: it fails where the name exists by now, so two processes that start together agree on one secret.
         path.hardlink_to(written)
@@ -141,15 +172,25 @@ def _write_first(path: Path) -> None:
     _sync_folder(path.parent)
 
 
-def _write_beside(path: Path) -> Path:
-    """A new secret, on disk and readable by nobody else, in a file that is not yet the one that counts."""
+def _replace(path: Path, secret: str) -> None:
+    written = _write_beside(path, secret)
+    try:
+        written.replace(path)
+    except OSError as error:
+        written.unlink(missing_ok=True)
+        raise DataFolderError(f"the secret {path} can't be replaced: {error.strerror}") from error
+    _sync_folder(path.parent)
+
+
+def _write_beside(path: Path, secret: str) -> Path:
+    """The secret, on disk and readable by nobody else, in a file that is not yet the one that counts."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise DataFolderError(f"no secret can be written to {path.parent}: {error.strerror}") from error
     with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
+        file.write(secret + "\n")
         file.flush()
         os.fsync(file.fileno())
     return beside

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from camber.backend import Outcome, SqlResult
-from camber.errors import CommitUnknownError, DiskFullError, RequestError
+from camber.errors import CommitUnknownError, DatabaseUnreachableError, DiskFullError, RequestError
 from camber.server.formats import Format
 from camber.values import encode_text
 
@@ -62,6 +62,9 @@ def answer_to(error: Exception) -> Answer:
             return error_answer(503, error.code, "The disk failed: it is not known whether this call took effect.")
         case DiskFullError():
             return error_answer(503, error.code, "The server's disk is full. Nothing was written.")
+        case DatabaseUnreachableError():
+            message = "The database can't be reached just now. Nothing was written. Try again in a moment."
+            return error_answer(503, error.code, message, {"Retry-After": "1"})
         case _:
             return error_answer(500, "InternalServerError", "Your request couldn't be completed. Try again later.")
 

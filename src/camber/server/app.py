@@ -10,7 +10,7 @@ from typing import Final
 
 from camber.backend import Backend
 from camber.errors import RequestError, StorageError
-from camber.server.admin_keys import AdminKeys
+from camber.server.admin_keys import AdminKeys, SecretFile
 from camber.server.answers import (
     CLOSE,
     Answer,
@@ -26,7 +26,10 @@ from camber.server.bodies import Bodies, BodyTooLargeError, ClientGoneError
 from camber.server.credentials import NotVerifiedYetError
 from camber.server.endpoints import CALLS, Endpoints, Handler, Methods
 from camber.server.not_offered import refusal
+from camber.server.reloaded import Reload
+from camber.server.reloading import Reloader
 from camber.server.requests import Request
+from camber.server.shared_secret import SharedSecret
 from camber.server.sockets import SyncDoor, refuse_socket, serve_asgi
 
 _NO_HTTP_ACTIONS: Final = "This Convex deployment does not have HTTP actions enabled."
@@ -35,12 +38,14 @@ _TOO_LARGE: Final = text_answer("The request's body is too large.", CLOSE, statu
 _log = logging.getLogger("camber.server")
 
 
-def create_app(backend: Backend) -> Api:
+def create_app(backend: Backend, *, reload: Reload | None = None) -> Api:
     """The API of a deployment as one ASGI application, which can be mounted in another one.
 
-    It needs no lifespan events, but takes them. Whoever opened `backend` closes it.
+    It needs no lifespan events, but takes them. Whoever opened `backend` closes it. `reload` is what the operator's request to load the
+    code anew does, if not just that in this process. Where servers share the data the admin key is found out here, which raises
+    DataFolderError and StorageError.
     """
-    return Api(backend)
+    return Api(backend, reload or Reloader(backend).reload)
 
 
 def create_site_app(backend: Backend) -> ASGIApp:  # noqa: ARG001  the routes of the application will come from it
@@ -51,14 +56,15 @@ def create_site_app(backend: Backend) -> ASGIApp:  # noqa: ARG001  the routes of
 class Api:
     """Finds the endpoint for each request, and turns whatever comes of it into an answer."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, reload: Reload) -> None:
         settings = backend.settings
         self._backend = backend
         self._bodies = Bodies(settings)
         self._origins = Origins()
         self._most_headers = settings.header_count
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._endpoints = Endpoints(backend, self._bodies, AdminKeys(backend.data))
+        secret = SharedSecret(backend) if backend.is_shared else SecretFile(backend.data)
+        self._endpoints = Endpoints(backend, self._bodies, AdminKeys(secret.look), reload)
         self._routes = self._endpoints.routes()
         self.sync = SyncDoor(backend, self._endpoints.credentials, self._endpoints.addresses)
         """Where live clients come in."""
@@ -124,8 +130,13 @@ class Api:
         return True
 
     def stop(self) -> None:
-        """The server stops: answer those who wait for something that may never happen."""
+        """The server stops: say so, and answer those who wait for something that may never happen."""
         self._endpoints.stop()
+
+    def send_all_away(self) -> None:
+        """It has waited long enough for what live clients asked for."""
+        for worker in list(self.sync.hub.workers):
+            worker.send_away()
 
     def cut_short(self, scope: Scope) -> tuple[int, Headers, bytes]:
         """The answer to a request that `take` began and that the server does not wait for any longer."""

@@ -30,6 +30,7 @@ from camber.server.clients import Clients
 from camber.server.credentials import Credentials, token_in
 from camber.server.formats import Format
 from camber.server.function_logs import FunctionLogs, newer_answer, read_cursor
+from camber.server.reloaded import Reload
 from camber.server.requests import Request
 
 Kind = Literal["query", "mutation", "action"]
@@ -81,10 +82,12 @@ class _KnownCall:
 class Endpoints:
     """The endpoints of one deployment."""
 
-    def __init__(self, backend: Backend, bodies: Bodies, keys: AdminKeys) -> None:
+    def __init__(self, backend: Backend, bodies: Bodies, keys: AdminKeys, reload: Reload) -> None:
         settings = backend.settings
         self._backend = backend
         self._bodies = bodies
+        self._load_anew = reload
+        self._is_stopping = False
         self.credentials = Credentials(keys, backend.tokens)
         self._clients = Clients()
         self._function_logs = FunctionLogs(backend.run_records)
@@ -112,6 +115,7 @@ class Endpoints:
             "/api/query_batch": {"POST": self._query_batch},
             "/api/update_environment_variables": {"POST": self._update_environment},
             "/api/camber/sql": {"POST": self._sql},
+            "/api/camber/reload": {"POST": self._reload},
             "/api/stream_function_logs": {"GET": self._stream_function_logs},
             "/echo": {"POST": self._echo},
             **{path: {"GET": handler, "HEAD": handler} for path, handler in read_only.items()},
@@ -136,23 +140,55 @@ class Endpoints:
             caller = self._admin(request) if kind is None else self._caller(request)
             call, answer_for = read_call(body), outcome_answer
         format = self._format(request, call)
+        if kind != "query" or not self._backend.is_shared:
+            self._call_now(request, call, caller, kind, partial(answer_for, format=format), done, is_entered=False)
+            return
+        self._enter()
+
+        def is_current(error: Exception | None) -> None:
+            try:
+                if error is not None:
+                    raise error
+                self._call_now(request, call, caller, kind, partial(answer_for, format=format), done, is_entered=True)
+            except Exception as failure:  # noqa: BLE001  whoever waits must be told something
+                self._running -= 1
+                done(failure)
+
+        self._backend.when_current(is_current)
+
+    def _call_now(
+        self,
+        request: Request,
+        call: Call,
+        caller: Caller,
+        kind: Kind | None,
+        answer_for: Callable[[Outcome], Answer],
+        done: Answered,
+        *,
+        is_entered: bool,
+    ) -> None:
+        """Answer from the cache, or have the function run. `is_entered`: the request is counted as running already."""
         if kind == "query" and (outcome := self._backend.cached(call.path, call.args, caller)) is not None:
-            done(answer_for(outcome, format))
+            self._running -= is_entered
+            done(answer_for(outcome))
             return
 
         def ended(result: Outcome | Exception) -> None:
             self._running -= 1
             try:
-                answer = answer_for(result, format) if isinstance(result, Outcome) else result
+                answer = answer_for(result) if isinstance(result, Outcome) else result
             except Exception as error:  # noqa: BLE001  whoever waits must be told something
                 answer = error
             done(answer)
 
-        self._enter()
+        if not is_entered:
+            self._enter()
         try:
-            self._backend.start(call.path, call.args, caller, ended, kind=kind, request_id=request.id)
+            self._backend.start(
+                call.path, call.args, caller, ended, kind=kind, request_id=request.id, is_current=is_entered
+            )
         except BaseException:
-            self._running -= 1
+            self._running -= not is_entered
             raise
 
     async def _query_by_get(self, request: Request) -> Answer:
@@ -218,13 +254,20 @@ class Endpoints:
         self._admin(request)  # the key may have been replaced meanwhile
         return await newer_answer(newer)
 
+    async def _reload(self, request: Request) -> Answer:
+        self._admin(request)
+        await self._body(request)
+        outcome = await self._load_anew()
+        return json_answer(outcome.body, status=outcome.status)
+
     def stop(self) -> None:
-        """The server stops: answer those who wait for something that may never happen."""
+        """The server stops: say so, and answer those who wait for something that may never happen."""
+        self._is_stopping = True
         self._function_logs.stop()
 
     # Small ones.
     async def _ready(self, request: Request) -> Answer:  # noqa: ARG002
-        reason = self._backend.ready()
+        reason = "shutting down" if self._is_stopping else self._backend.ready()
         return text_answer("ready") if reason is None else text_answer(reason, status=503)
 
     async def _echo(self, request: Request) -> Answer:

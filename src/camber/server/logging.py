@@ -26,12 +26,16 @@ _SECRET_TEXTS: Final = (
 )
 
 
-def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send every log event of this process, also those of the standard library's loggers, to `stream` (stderr)."""
+def configure_logging(settings: Settings, stream: TextIO | None = None, *, worker: int | None = None) -> None:
+    """Send every log event of this process, also those of the standard library's loggers, to `stream` (stderr).
+
+    Where it is one of several, each event has the worker's number.
+    """
     out = sys.stderr if stream is None else stream
     for_people = settings.log_format == "human" or (settings.log_format == "auto" and out.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([] if worker is None else [_numbered(worker)]),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -60,6 +64,14 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     # These tell of each malformed request, of connections that come and go, and of keys that are fetched; what matters is an error.
     for name in ("uvicorn", "uvicorn.error", "asyncio", "httpx", "camber.server.websocket"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _numbered(worker: int) -> Processor:
+    def number(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001  structlog's shape
+        event.setdefault("worker", worker)
+        return event
+
+    return number
 
 
 def without_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001  structlog's shape

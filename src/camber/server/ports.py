@@ -7,11 +7,12 @@ import errno
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 from camber.errors import ConfigurationError
-from camber.settings import variable
+from camber.settings import Settings, local_origin, variable
 
 BACKLOG: Final = 2_048
 
@@ -20,6 +21,33 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 
 _PROC: Final = Path("/proc")
 _LISTENING: Final = "0A"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Sockets that listen, for the API and the site."""
+
+    api: list[socket.socket]
+    site: list[socket.socket]
+
+    @classmethod
+    def taken(cls, settings: Settings) -> Ports:
+        """The ports of these settings. Raises ConfigurationError, which says who has it, where one is taken."""
+        api = listen(settings.host, settings.port, "port")
+        try:
+            return cls(api, listen(settings.host, settings.site_port, "site_port"))
+        except BaseException:
+            _close(api)
+            raise
+
+    def origins(self, host: str) -> tuple[str, str]:
+        """How this machine reaches them."""
+        api, site = (each[0].getsockname()[1] for each in (self.api, self.site))
+        return local_origin(host, api), local_origin(host, site)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        _close([*self.api, *self.site])
 
 
 def listen(host: str, port: int, setting: str) -> list[socket.socket]:

@@ -8,25 +8,29 @@ import gc
 import logging
 import math
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
 from camber.backend import Backend
-from camber.server.address_file import Address, written_down
+from camber.server.address_file import Address, name_of_database, written_down
 from camber.server.admin_keys import admin_key
 from camber.server.app import Api, create_app, create_site_app
 from camber.server.asgi import ASGIApp
 from camber.server.logging import configure_logging
-from camber.server.ports import BACKLOG, listen
+from camber.server.parent_process import ParentProcess
+from camber.server.ports import BACKLOG, Ports
+from camber.server.reloaded import Reloaded, log_outcome
+from camber.server.reloading import Reloader
+from camber.server.signals import Signals
 from camber.server.sockets import sync_sockets
-from camber.settings import Settings, local_origin
+from camber.settings import Settings
 
 _SPARE_FILES: Final = 512
 _GARBAGE_THRESHOLD: Final = 10_000
@@ -42,49 +46,69 @@ def serve(
     *,
     started: Callable[[Address], None] | None = None,
     alongside: Sequence[Callable[[], Awaitable[None]]] = (),
+    reloader: Reloader | None = None,
+    reload_on_hangup: bool = False,
+    parent: ParentProcess | None = None,
 ) -> None:
     """Serve `backend` on the ports of its settings until SIGTERM or SIGINT; then finish the requests that run, within bounds.
 
     `started` is called once both ports answer. Each of `alongside` runs on the same event loop meanwhile; one that fails stops the
-    server and its error is raised here. The backend stays open: who opened it closes it. Where functions did not stop, the process is
-    replaced by one with the same command line.
+    server and its error is raised here. With `reload_on_hangup`, SIGHUP has the code loaded anew. A worker of `parent` serves on the
+    ports that it was handed, and stops when that is gone. The backend stays open: who opened it closes it. Where functions did not
+    stop, the process is replaced by one with the same command line.
 
     Raises ConfigurationError where a port is taken or not allowed, DataFolderError where the secret can't be read or made, and the
     commit's error, for the process to end with it, where it is not known whether a commit is on disk.
     """
     settings = backend.settings
-    admin_key(backend.data, create=True)
+    if not backend.is_shared:
+        admin_key(backend.data, create=True)
     with contextlib.ExitStack() as stack:
-        api = _listening(stack, settings.host, settings.port, "port")
-        site = _listening(stack, settings.host, settings.site_port, "site_port")
-        configure_logging(settings)
+        ports = Ports.taken(settings) if parent is None else parent.ports
+        stack.callback(ports.close)
+        configure_logging(settings, worker=None if parent is None else parent.worker)
         _allow_open_files(2 * settings.connections + _SPARE_FILES)
-        url, site_url = (local_origin(settings.host, taken[0].getsockname()[1]) for taken in (api, site))
+        url, site_url = ports.origins(settings.host)
         if 0 in (settings.port, settings.site_port):
             backend.listens_at(url, site_url)
-        address = Address(url, site_url, os.getpid(), time.time() * 1_000)
-        stack.enter_context(written_down(backend.data, address))
-        running = _Running(backend, api, site)
+        running = _Running(backend, ports, reloader or Reloader(backend), parent, reload_on_hangup=reload_on_hangup)
+        address = Address(url, site_url, os.getpid(), time.time() * 1_000, name_of_database(settings.database_url))
+        if parent is None:
+            stack.enter_context(written_down(backend.data, address))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(running.until_stopped(lambda: _announce(address, started), alongside))
+            runner.run(running.until_stopped(lambda: _announce(address, started, parent), alongside))
     if running.is_unhealthy:
         if backend.database.broken is not None:
             raise backend.database.broken
-        _start_anew(backend)
+        _start_anew(backend, parent)
 
 
 class _Running:
     """The two servers on one event loop, and what makes them stop."""
 
-    def __init__(self, backend: Backend, api: list[socket.socket], site: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        ports: Ports,
+        reloader: Reloader,
+        parent: ParentProcess | None,
+        *,
+        reload_on_hangup: bool,
+    ) -> None:
         self.is_unhealthy = False
-        self._backend = backend
-        self._sockets = (api, site)
+        self._backend, self._reloader, self._parent = backend, reloader, parent
+        self._sockets = (ports.api, ports.site)
+        reload = self._reload_and_log if parent is None else parent.reload
         self._servers = (
-            _Server(create_app(backend), backend.settings),
+            _Server(create_app(backend, reload=reload), backend.settings),
             _Server(create_site_app(backend), backend.settings),
         )
+        # A worker leaves SIGHUP to its parent, which has all of them take the new code.
+        own_hangup = self._begin_reload if parent is None else _nothing
+        self._on_hangup = own_hangup if reload_on_hangup else None
+        self._reloads: set[asyncio.Task[Reloaded]] = set()
         self._failure: BaseException | None = None
+        self._is_stopping = False
 
     async def until_stopped(
         self, started: Callable[[], None], alongside: Sequence[Callable[[], Awaitable[None]]]
@@ -95,7 +119,9 @@ class _Running:
             loop.call_soon_threadsafe(self._restart)
 
         self._backend.on_unhealthy = unhealthy
-        with self._signals(loop):
+        # Whether nobody is to be waited for, a worker's parent says: service managers may signal both of them.
+        stop = self._stop if self._parent is None else partial(self._stop_as_told, False)
+        with Signals(stop=stop, reload=self._on_hangup):
             pairs = zip(self._servers, self._sockets, strict=True)
             serving = asyncio.gather(*(server.serve(sockets=sockets) for server, sockets in pairs))
             up = asyncio.create_task(self._both_up())
@@ -109,7 +135,8 @@ class _Running:
             gc.freeze()
             gc.set_threshold(_GARBAGE_THRESHOLD, 10, 10)
             started()
-            beside = [asyncio.create_task(self._watched(work)) for work in alongside]
+            works = alongside if self._parent is None else (*alongside, self._follow_parent)
+            beside = [asyncio.create_task(self._watched(work)) for work in works]
             await serving
             for task in beside:
                 task.cancel()
@@ -128,13 +155,33 @@ class _Running:
             self._failure = error
             self._stop()
 
+    async def _follow_parent(self) -> None:
+        assert self._parent is not None
+        await self._parent.follow(self._reloader.reload, self._stop_as_told)
+
     def _stop(self) -> None:
+        """Finish what runs. The second time it is meant: nobody is waited for."""
+        if self._is_stopping:
+            for server in self._servers:
+                server.force_exit = True
+            self._send_all_away()
+            return
+        self._is_stopping = True
         for server in self._servers:
-            # The second time it is meant: nobody is waited for.
-            server.force_exit = server.should_exit
-            server.should_exit = True
+            server.stop()
+        # A little before the servers themselves lose patience, so that live clients hear of it.
+        asyncio.get_running_loop().call_later(self._backend.settings.shutdown_seconds, self._send_all_away)
+
+    def _stop_as_told(self, at_once: bool) -> None:
+        if not self._is_stopping:
+            self._stop()
+        if at_once:
+            self._stop()
+
+    def _send_all_away(self) -> None:
+        for server in self._servers:
             if server.api is not None:
-                server.api.stop()
+                server.api.send_all_away()
 
     def _restart(self) -> None:
         if self.is_unhealthy:  # told again; stopping twice would mean that nobody is waited for
@@ -147,23 +194,15 @@ class _Running:
             # Those whose calls it was are told that the outcome is not known; nobody else is waited for.
             asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, self._stop)
 
-    def _on_signal(self, name: str) -> None:
-        _log.info("stopping", extra={"signal": name})
-        self._stop()
+    def _begin_reload(self) -> None:
+        task = asyncio.create_task(self._reload_and_log())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
-    @contextlib.contextmanager
-    def _signals(self, loop: asyncio.AbstractEventLoop) -> Generator[None]:
-        # Windows has no such handlers; there the runner turns Ctrl-C into a KeyboardInterrupt.
-        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal, number.name)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+    async def _reload_and_log(self) -> Reloaded:
+        outcome = await self._reloader.reload()
+        log_outcome(outcome)
+        return outcome
 
 
 class _Server(uvicorn.Server):
@@ -177,6 +216,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    def stop(self) -> None:
+        """Take no connection from now on, and end when what runs is finished."""
+        self.should_exit = True
+        if self.started:
+            for listener in self.servers:
+                listener.close()
+        if self.api is not None:
+            self.api.stop()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -206,6 +254,10 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
+def _nothing() -> None:
+    """What there is to do for somebody else."""
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
@@ -214,15 +266,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _listening(stack: contextlib.ExitStack, host: str, port: int, setting: str) -> list[socket.socket]:
-    sockets = listen(host, port, setting)
-    for taken in sockets:
-        stack.callback(taken.close)
-    return sockets
-
-
-def _announce(address: Address, started: Callable[[Address], None] | None) -> None:
-    _log.info("serving", extra={"url": address.url, "site_url": address.site_url})
+def _announce(address: Address, started: Callable[[Address], None] | None, parent: ParentProcess | None) -> None:
+    if parent is None:  # which says it for all its workers
+        _log.info("serving", extra={"url": address.url, "site_url": address.site_url})
     if started is not None:
         started(address)
 
@@ -241,9 +287,11 @@ def _allow_open_files(wanted: int) -> None:
             )
 
 
-def _start_anew(backend: Backend) -> None:
-    """Replace this process by one with the same command line. The functions that did not stop end with it."""
+def _start_anew(backend: Backend, parent: ParentProcess | None) -> None:
+    """Replace this process by one with the same command line, or have the parent do so. The functions that did not stop end with it."""
     closing = threading.Thread(target=backend.close, daemon=True)
     closing.start()
     closing.join(_CLOSING_SECONDS)
+    if parent is not None:
+        os._exit(1)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -191,9 +191,9 @@ class SyncSocket(asyncio.Protocol):
             self._worker.drained()
 
     def shutdown(self) -> None:
-        """The server stops."""
+        """The server stops: what runs for this client is finished, then it is sent away."""
         if self._worker is not None:
-            self._worker.send_away("ServerRestarting")
+            self._worker.leave()
         elif self._transport is not None:
             self._transport.close()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, NewType, Protocol
+
+from camber.errors import StorageError
 
 Timestamp = NewType("Timestamp", int)
 """Nanoseconds since the epoch; names one state of the database."""
@@ -91,6 +94,11 @@ class Snapshot(Protocol):
         """The largest timestamp this snapshot can see; 0 in a database without commits."""
         ...
 
+    @property
+    def failure(self) -> StorageError | None:
+        """Why a read failed, once one did. What somebody made of a read that told them nothing is not to be told or stored."""
+        ...
+
     def get(self, table: int, id: str) -> Row | None:
         """The row with this id. A table that does not exist has no rows."""
         ...
@@ -135,10 +143,30 @@ class Snapshot(Protocol):
 
 
 class WriteGroup(Snapshot, Protocol):
-    """The snapshot on which one group of mutations runs, and the one commit that may follow."""
+    """The snapshot on which one group of mutations runs, and the one commit that may follow.
 
-    def lock(self) -> list[CommitRow]:
-        """Take the commit lock; returns the commits that came after this snapshot (none where only one process writes)."""
+    Where several servers write, others may commit after the snapshot, until the commit lock is taken. A group that was opened
+    `locked` has it from the start: nothing is committed after its snapshot.
+    """
+
+    def lock(self, after: Timestamp | None = None) -> list[CommitRow]:
+        """Take the commit lock; returns the commits after this timestamp (None: after the snapshot), oldest first.
+
+        Where only one process writes there is nothing to wait for and nothing new. Raises StorageError; the group is to be closed then.
+        """
+        ...
+
+    def apply(self, steps: Sequence[SchemaStep], progress: Callable[[int, int], None] | None = None) -> None:
+        """Carry out schema steps, which take effect with the commit; for a group that is locked, before anything is written.
+
+        `progress(done, total)` is called now and then with counts of rows while key columns are filled. Raises UniqueKeyTaken,
+        CommitConflict where open snapshots would lose what they read, StorageError, or what `key_of` raised; the group is to be
+        closed then.
+        """
+        ...
+
+    def fill(self, table: int, index: IndexLayout, keys: Sequence[tuple[str, bytes, bytes | None]]) -> None:
+        """Set the keys of rows in an index whose columns are there: id, full key, unique key. Takes effect with the commit."""
         ...
 
     def commit(self, writes: Sequence[RowWrite], record: CommitRow) -> None:
@@ -149,8 +177,8 @@ class WriteGroup(Snapshot, Protocol):
 
         Where `writes` name a row more than once, the later ones follow the earlier ones; among different rows the order is free,
         also where a unique key moves from one to another. Raises DiskFullError (rolled back, nothing is stored),
-        UniqueKeyTaken (rolled back), CommitUnknownError (it may be stored; the storage refuses everything from then on, and the
-        process is to end), StorageError (rolled back).
+        CommitConflict (rolled back; a locked group can't meet one unless it breaks a unique index itself), CommitUnknownError
+        (it may be stored), StorageError (rolled back).
         """
         ...
 
@@ -179,6 +207,13 @@ class AddIndex(NamedTuple):
     key_of: Callable[[str, float, str], tuple[bytes, bytes | None]]
 
 
+class AddColumns(NamedTuple):
+    """Add the columns of an index, empty so far: from here on rows are written with its keys. It takes the last place in the layout."""
+
+    table: int
+    layout: IndexLayout
+
+
 class DropIndex(NamedTuple):
     """Remove an index and its columns."""
 
@@ -195,20 +230,7 @@ class ShowTable(NamedTuple):
     layout: TableLayout
 
 
-SchemaStep = CreateTable | DropTable | AddIndex | DropIndex | ShowTable
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaChange:
-    """Steps, rows and a log row that take effect in one transaction, or not at all.
-
-    `writes` come after the steps. `progress(done, total)` is called now and then with counts of rows while key columns are filled.
-    """
-
-    steps: Sequence[SchemaStep]
-    writes: Sequence[RowWrite]
-    record: CommitRow
-    progress: Callable[[int, int], None] | None = field(default=None, compare=False)
+SchemaStep = CreateTable | DropTable | AddIndex | AddColumns | DropIndex | ShowTable
 
 
 class SqlResult(NamedTuple):
@@ -217,6 +239,46 @@ class SqlResult(NamedTuple):
     columns: tuple[str, ...]
     rows: list[tuple[object, ...]]
     more: bool
+
+
+class CommitLog(Protocol):
+    """The commit log as one server follows it; `rows_from`, `wait` and `close` belong to one thread, the others to any."""
+
+    def rows_from(self, at: Timestamp) -> list[CommitRow]:
+        """The log from this timestamp on, its own row included where it is still there. Raises StorageError."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Return when another server has rung, when `wake` was called, or when the time is over. Raises StorageError."""
+        ...
+
+    def wake(self) -> None:
+        """End `wait`, or the next one."""
+        ...
+
+    def ring(self) -> None:
+        """Have other servers told that there is something new; they would notice by themselves a little later."""
+        ...
+
+    def close(self) -> None:
+        """End it; twice does no harm."""
+        ...
+
+
+class IndexBuilder(Protocol):
+    """Makes indexes while others write: columns first (`AddColumns`), then the keys of rows that are there, then the index."""
+
+    def alone(self, *, wait: bool) -> AbstractContextManager[bool]:
+        """For the block this server is the only one that changes the schema; without `wait` the block is told whether that is so."""
+        ...
+
+    def empty_rows(self, table: int, index: IndexLayout, after: str, limit: int) -> list[tuple[str, float, str]]:
+        """The next rows by id that have no key in this index yet: id, creation time and document."""
+        ...
+
+    def build(self, table: int, index: IndexLayout) -> None:
+        """Build it without holding up writes; what an earlier try has left is dropped first. Raises UniqueKeyTaken, StorageError."""
+        ...
 
 
 class Storage(Protocol):
@@ -229,11 +291,23 @@ class Storage(Protocol):
     - A snapshot sees exactly the commits up to its own timestamp, however long it stays open.
     - Several snapshots opened together have one timestamp. Readers are bounded; more than that wait, then raise StorageError.
     - A unique key that is already there makes the commit fail as a whole with UniqueKeyTaken.
-    - The layouts of tables are told by `use_layouts` before rows of them are read or written; change_schema updates them itself.
+    - The layouts of tables are told by `use_layouts` before rows of them are read or written; the commit of a group that took schema
+      steps updates them itself.
     """
+
+    ends_in_doubt: bool
+    """Whether a commit of which it is not known if it is stored leaves the storage unusable, so that the process is to end."""
 
     def use_layouts(self, layouts: Sequence[TableLayout]) -> None:
         """Tell the driver what tables there are (it keeps no description of its own), in place of what it was told before."""
+        ...
+
+    def index_builder(self) -> IndexBuilder | None:
+        """For changing tables while other servers write; None where nobody else does, and a change may be made in one commit."""
+        ...
+
+    def open_log(self) -> CommitLog | None:
+        """The commit log to be followed, where other servers write too; None where nobody else does."""
         ...
 
     def snapshot(self) -> Snapshot:
@@ -244,8 +318,11 @@ class Storage(Protocol):
         """Open several, all of one timestamp, for as many threads."""
         ...
 
-    def write_group(self) -> WriteGroup:
-        """Open the snapshot for a group of mutations. The caller sees to it that one group at a time is open."""
+    def write_group(self, *, locked: bool = False) -> WriteGroup:
+        """Open the snapshot for a group of mutations; `locked`: with the commit lock, taken before the snapshot.
+
+        The caller sees to it that one group at a time is open.
+        """
         ...
 
     def commits_after(self, after: Timestamp) -> list[CommitRow]:
@@ -253,11 +330,14 @@ class Storage(Protocol):
         ...
 
     def forget_commits(self, before: Timestamp) -> None:
-        """Drop log rows older than this, but never the last one. Called in a quiet moment between groups."""
+        """Drop log rows older than this, but never the last one of them: whoever knows that one has missed nothing.
+
+        Called in a quiet moment between groups.
+        """
         ...
 
-    def change_schema(self, change: SchemaChange) -> None:
-        """Carry out the change in one transaction; errors as in WriteGroup.commit, or whatever key_of raised."""
+    def raise_timestamp(self, to: Timestamp) -> Timestamp:
+        """See that the latest timestamp is not below this one, with a commit of nothing where it is; returns the latest."""
         ...
 
     def sql(self, statement: str, *, limit: int, seconds: float) -> SqlResult:
@@ -288,7 +368,11 @@ class Onlooker(Protocol):
         ...
 
 
-class UniqueKeyTaken(Exception):
+class CommitConflict(Exception):
+    """A commit met something that its snapshot could not see; nothing was written. Run again on a new snapshot it may go through."""
+
+
+class UniqueKeyTaken(CommitConflict):
     """A commit met a unique key that is already there; nothing was written.
 
     The database checks before it writes, so only several writers, or filling a new index, can see this.

@@ -21,6 +21,7 @@ from camber.sync.messages import (
     Authenticate,
     Connect,
     Encoded,
+    ModifyQuerySet,
     MutationResponse,
     ProtocolError,
     ServerMessage,
@@ -144,6 +145,7 @@ class SyncWorker:
         "_address_caller",
         "_backend",
         "_call",
+        "_calls",
         "_clock_skew",
         "_expiry",
         "_handles_chunks",
@@ -151,6 +153,7 @@ class SyncWorker:
         "_held_back",
         "_hub",
         "_is_closed",
+        "_is_leaving",
         "_is_working",
         "_mutation",
         "_said",
@@ -160,6 +163,7 @@ class SyncWorker:
         "_stuck_since",
         "_tasks",
         "_transitions",
+        "_unread",
         "_view",
     )
 
@@ -177,8 +181,12 @@ class SyncWorker:
         self._expiry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
         self._transitions = 0
-        self._is_closed = self._is_working = False
+        self._calls = 0
+        """How many mutations and actions of this client the backend is at work on."""
+        self._is_closed = self._is_working = self._is_leaving = False
         self._steps: deque[Work] = deque()
+        self._unread: deque[bytes] | None = None
+        """What the client has said since something for which the newest state must be known first."""
         self._heard = self._said = time.monotonic()
         self._stuck_since: float | None = None
         hub.enter(self)
@@ -190,9 +198,22 @@ class SyncWorker:
         if self._is_closed:  # it has been sent away, and does not know yet
             return
         self._heard = time.monotonic()
+        if self._unread is None:
+            self._read(text)
+        else:
+            self._unread.append(text)
+
+    def _read(self, text: bytes, *, is_current: bool = False) -> None:
+        if self._is_leaving:  # it says it again where it goes next
+            return
         session = self._session
         try:
             message = read_message(text)
+            if self._backend.is_shared and not is_current and isinstance(message, Connect | ModifyQuerySet):
+                # Elsewhere the client, or whoever sent it here, may have seen a state that is not known here yet.
+                self._unread = deque([text])
+                self._backend.when_current(self._is_current)
+                return
             if isinstance(message, Connect) and not self._connects(message):
                 return
         except ProtocolError as error:
@@ -206,9 +227,22 @@ class SyncWorker:
                 self._view.owe()
         self._work()
 
+    def _is_current(self, error: Exception | None) -> None:
+        unread, self._unread = self._unread, None
+        if self._is_closed or unread is None:
+            return
+        if error is not None:
+            self.failed(error)
+            return
+        self._read(unread.popleft(), is_current=True)
+        for text in unread:
+            if not self._is_closed:
+                self.received(text)
+        self._socket.listen()
+
     def refused(self, reason: str) -> None:
         """The client sent what is no message."""
-        if self._is_closed:
+        if self._is_closed or self._is_leaving:
             return
         self._session.break_off(reason)
         self._work()
@@ -216,7 +250,7 @@ class SyncWorker:
     @property
     def is_busy(self) -> bool:
         """Whether the client has asked for so much that it is not to be listened to now."""
-        return self._session.is_busy or bool(self._steps)
+        return self._session.is_busy or bool(self._steps) or self._unread is not None
 
     def heard(self) -> None:
         """A sign of life."""
@@ -227,7 +261,7 @@ class SyncWorker:
         self._stuck_since = None
         held_back, self._held_back = self._held_back, None
         if held_back is not None and not self._is_closed:
-            self._run(held_back)
+            self._do(held_back)
         self._view.advance()
 
     def lost(self) -> None:
@@ -243,9 +277,18 @@ class SyncWorker:
         for task in list(self._tasks or ()):
             task.cancel()
 
-    def send_away(self, reason: str) -> None:
-        """The server does not go on with this client."""
-        self._close(1001, reason)
+    def leave(self) -> None:
+        """The server stops: finish what this client's calls have begun, begin nothing more, and send it away.
+
+        What is not begun it asks for again on its next connection, an action excepted, of which it says that it was lost.
+        """
+        self._is_leaving = True
+        self._leave_if_done()
+
+    def send_away(self) -> None:
+        """The server stops and does not wait any longer."""
+        # With this code clients neither warn nor wait longer than after any lost connection.
+        self._close(1001, "ServerRestarting")
 
     # Told by the hub
 
@@ -282,6 +325,7 @@ class SyncWorker:
         """Tell the client of a newer moment."""
         self._session.moved_to(timestamp, changes, self._clock_skew)
         self._say()
+        self._leave_if_done()
 
     def failed(self, error: Exception) -> None:
         """The values can't be kept up to date."""
@@ -341,6 +385,8 @@ class SyncWorker:
             case Unwatch(query_id):
                 self._view.remove(query_id)
             case Run():
+                if self._is_leaving:
+                    return
                 # Who does not read its answers gets no more of them: they would wait in memory.
                 if step.kind == "mutation" and self._socket.is_full:
                     self._held_back = step
@@ -370,6 +416,11 @@ class SyncWorker:
         if not self._is_closed:
             self._socket.close(code, reason)
             self.lost()
+
+    def _leave_if_done(self) -> None:
+        """Where it is to leave: once its calls are answered and its values show what they wrote."""
+        if self._is_leaving and not self._calls and self._view.owed is None:
+            self.send_away()
 
     # Who it is
 
@@ -429,15 +480,18 @@ class SyncWorker:
         mutation = run.kind == "mutation"
 
         def done(result: Outcome | Exception) -> None:
+            self._calls -= 1
             if mutation:
                 self._call = None
             if not self._is_closed:
                 self._ended(run, result)
+                self._leave_if_done()
 
         if mutation:
             self._mutation = run
         once = (session_id, run.request_id) if mutation else None
         kind = "mutation" if mutation else "action"
+        self._calls += 1
         try:
             call = self._backend.start(
                 run.path,
@@ -450,6 +504,7 @@ class SyncWorker:
                 origin="SyncWorker",
             )
         except RequestError as error:
+            self._calls -= 1
             self._ended(run, error)
             return
         if mutation and self._mutation is run:
@@ -476,7 +531,7 @@ class SyncWorker:
                 self._close(1011, "InternalServerError")
 
     def _run_again(self, run: Run) -> None:
-        if not self._is_closed:
+        if not self._is_closed and not self._is_leaving:
             self._run(run)
 
     def _respond(self, run: Run, outcome: Outcome) -> None:

@@ -1,9 +1,10 @@
-"""A backend for tests: a real one, on a database in a temporary folder, with a clock that the test holds."""
+"""A backend for tests: a real one, on a database in a temporary folder or on a PostgreSQL, with a clock that the test holds."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import tempfile
 import typing
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
@@ -35,7 +36,7 @@ from camber.functions.projects import application_folder
 from camber.functions.wire_names import wire_name
 from camber.identity import OPERATOR, Caller, Identity
 from camber.schema import Schema
-from camber.settings import Settings
+from camber.settings import TEST_DATABASE_VARIABLE, Settings
 from camber.storage import open_storage
 from camber.testing.watching import WatchedQuery, Watching
 from camber.values import decode_value, encode_value, normalize, parse_json
@@ -103,20 +104,23 @@ class Backend(Person):
     def __init__(
         self, application: Application, *, now_ms: float | None = None, settings: Settings | None = None
     ) -> None:
+        self.database_url = _take_database()
+        """The PostgreSQL database that is this backend's alone; empty on SQLite, where CAMBER_TEST_DATABASE_URL names no server."""
         self._folder = tempfile.TemporaryDirectory(prefix="camber-test-")
         self.clock = HeldClock() if now_ms is None else HeldClock(now_ms)
         self.log_lines: list[str] = []
         """What the most recent call on this backend logged (`["[INFO] 'hello'"]`), also where it raised."""
         self._watching: Watching | None = None
+        self._removed = False
         data = Path(self._folder.name) / "data"
-        storage = open_storage(data, create=True, durable=False)
+        storage = open_storage(data, create=True, durable=False, database_url=self.database_url)
         try:
             self.engine = engine.Backend(
                 application, storage, data=data, settings=settings or Settings(dev=True), clock=self.clock
             )
         except BaseException:
             storage.close()
-            self._folder.cleanup()
+            self._remove()
             raise
         super().__init__(self, OPERATOR)
 
@@ -235,18 +239,28 @@ class Backend(Person):
             yield WatchedQuery(record, partial(_handed_over, target))
 
     def close(self) -> None:
-        """End it and remove its folder."""
+        """End it and remove what it stored."""
         if self._watching is not None:
             self._watching.close()
             self._watching = None
         self.engine.close()
-        self._folder.cleanup()
+        self._remove()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _remove(self) -> None:
+        if self._removed:
+            return
+        self._removed = True
+        self._folder.cleanup()
+        if self.database_url:
+            from camber.testing.databases import give_back_database
+
+            give_back_database(self.database_url)
 
     def _asked(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -270,6 +284,15 @@ class Backend(Person):
             if known is function:
                 return path
         raise ConfigurationError(f"{function!r} is no function of the application that this backend serves.")
+
+
+def _take_database() -> str:
+    server = os.environ.get(TEST_DATABASE_VARIABLE, "")
+    if not server:
+        return ""
+    from camber.testing.databases import take_database  # not before: loading psycopg takes a while
+
+    return take_database(server)
 
 
 def load_default_application(start: Path) -> Application:

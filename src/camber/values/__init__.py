@@ -1,6 +1,6 @@
 """What a value is: kinds, JSON forms, order, index keys, sizes, ids and validators."""
 
-from camber.values.builders import v, validator_from_json
+from camber.values.builders import v
 from camber.values.containers import ObjectValidator
 from camber.values.encoding import decode_value, encode_clean, encode_text, encode_value, parse_json, to_json
 from camber.values.ids import NEW_ID_BYTES, decode_id, encode_id, new_id, new_internal_id
@@ -8,6 +8,7 @@ from camber.values.keys import AFTER_KEY, field_of, float_key, key_of, parts_rea
 from camber.values.kinds import MISSING, UNSET, Int64, Missing, RawDocument, Unset, Value
 from camber.values.normalize import normalize, normalize_document, prepare_document
 from camber.values.ordering import compare
+from camber.values.reading import exact_json, validator_from_json
 from camber.values.rendering import render
 from camber.values.shapes import shape_validator
 from camber.values.sizes import SYSTEM_FIELDS_SIZE, nesting_of, size_of
@@ -37,6 +38,7 @@ __all__ = [
     "encode_id",
     "encode_text",
     "encode_value",
+    "exact_json",
     "field_of",
     "float_key",
     "key_of",

@@ -1,13 +1,11 @@
-"""`v`: how applications write validators, and how they are read from their JSON."""
+"""`v`: how applications write validators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
 
-from camber.errors import InvalidValueError, ValidatorDefinitionError
+from camber.errors import ValidatorDefinitionError
 from camber.values.containers import ArrayValidator, ObjectValidator, RecordValidator, UnionValidator
-from camber.values.encoding import decode_value
 from camber.values.faults import Fault
 from camber.values.normalize import float_of
 from camber.values.validators import (
@@ -130,52 +128,3 @@ class _Builders:
 
 
 v = _Builders()
-
-
-# --- From the export form
-
-_SIMPLE: dict[str, Callable[[], Validator]] = {
-    "null": NullValidator,
-    "number": NumberValidator,
-    "bigint": Int64Validator,
-    "boolean": BooleanValidator,
-    "string": StringValidator,
-    "bytes": BytesValidator,
-    "any": AnyValidator,
-    # Types of long ago that Convex still reads, as any (protocol 2.1).
-    "map": AnyValidator,
-    "set": AnyValidator,
-}
-
-
-def validator_from_json(json: object) -> Validator:
-    """The validator of an export form (protocol 2.1). Raises ValidatorDefinitionError for anything that is none."""
-    if not isinstance(json, Mapping):
-        raise ValidatorDefinitionError(f"a validator's JSON is an object, not {type(json).__name__}")
-    form = cast("Mapping[str, Any]", json)
-    kind = form.get("type")
-    if isinstance(kind, str) and kind in _SIMPLE:
-        return _SIMPLE[kind]()
-    try:
-        match kind:
-            case "id":
-                return IdValidator(form["tableName"])
-            case "literal":
-                return LiteralValidator(cast("Any", decode_value(form["value"])))
-            case "array":
-                return ArrayValidator(validator_from_json(form["value"]))
-            case "object":
-                return ObjectValidator({name: _field_from_json(one) for name, one in form["value"].items()})
-            case "record":
-                return RecordValidator(validator_from_json(form["keys"]), _field_from_json(form["values"]))
-            case "union":
-                return UnionValidator(tuple(validator_from_json(member) for member in form["value"]))
-            case _:
-                raise ValidatorDefinitionError(f"there is no validator of type {kind!r}")
-    except (KeyError, TypeError, AttributeError, InvalidValueError) as error:
-        raise ValidatorDefinitionError(f"malformed JSON of a validator of type {kind!r}: {error}") from None
-
-
-def _field_from_json(json: Mapping[str, Any]) -> Validator:
-    validator = validator_from_json(json["fieldType"])
-    return validator.optional() if json["optional"] else validator

@@ -14,12 +14,12 @@ from tests.storage.people import PEOPLE, create_tables
 class Place:
     """Where a database lies, so that a test can open it again. Each test has its own."""
 
-    def __init__(self, location: Path) -> None:
-        self._location = location
+    def __init__(self, location: Path, database_url: str = "") -> None:
+        self._location, self._database_url = location, database_url
         self._opened: list[Storage] = []
 
     def open(self) -> Storage:
-        storage = open_storage(self._location, create=True)
+        storage = open_storage(self._location, create=True, database_url=self._database_url)
         self._opened.append(storage)
         return storage
 
@@ -28,9 +28,9 @@ class Place:
             storage.close()
 
 
-@pytest.fixture(params=["sqlite"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path / "data")
+@pytest.fixture
+def place(tmp_path: Path, database_url: str) -> Iterator[Place]:
+    place = Place(tmp_path / "data", database_url)
     yield place
     place.close()
 

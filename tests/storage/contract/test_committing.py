@@ -72,16 +72,27 @@ def test_the_log_tells_the_commits_after_a_timestamp(storage: Storage) -> None:
     assert storage.commits_after(second) == []
 
 
-def test_old_commits_are_forgotten_but_never_the_last_one(storage: Storage) -> None:
+def test_old_commits_are_forgotten_but_never_the_last_of_them(storage: Storage) -> None:
+    """Whoever has seen the last of the old ones has missed nothing: it tells them so by being there."""
     first, second, third = (commit(storage, token=token) for token in (b"1", b"2", b"3"))
-
-    storage.forget_commits(second)
-    assert [row.timestamp for row in storage.commits_after(Timestamp(0))] == [second, third]
     assert first < second
+
+    storage.forget_commits(third)
+    assert [row.timestamp for row in storage.commits_after(Timestamp(0))] == [second, third]
 
     storage.forget_commits(Timestamp(third + 1000))
     assert [row.timestamp for row in storage.commits_after(Timestamp(0))] == [third]
     assert last_timestamp(storage) == third
+
+
+def test_the_timestamp_can_be_raised_but_not_lowered(storage: Storage) -> None:
+    at = commit(storage, inserting(ADA))
+
+    assert storage.raise_timestamp(Timestamp(at - 1)) == at
+    assert storage.raise_timestamp(Timestamp(at + 1000)) == at + 1000
+    assert last_timestamp(storage) == at + 1000
+    assert commit(storage) == at + 1001
+    assert everyone(storage) == rows([ADA])
 
 
 @pytest.mark.parametrize("step", [0, -1])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
 from camber.storage.interface import (
+    AddColumns,
     AddIndex,
     CreateTable,
     DropIndex,
     DropTable,
     IndexLayout,
-    SchemaChange,
     SchemaStep,
     ShowTable,
     TableLayout,
@@ -27,24 +27,34 @@ from camber.storage.sqlite.tables import (
     drop_index,
     drop_table,
     fill,
+    fill_by_id,
     rows_after,
 )
 from camber.storage.sqlite.views import create_view, drop_view
-from camber.storage.sqlite.writing import write_rows
 
 _BATCH = 500
 
 
-def carry_out(cursor: Cursor, change: SchemaChange, tables: dict[int, TableSql]) -> None:
-    """Take the steps, then write the rows. `tables` becomes what it is after the change."""
-    progress = _Progress(change, cursor, tables)
-    for table, steps in groupby(change.steps, key=_filled_table):
+def carry_out(
+    cursor: Cursor,
+    steps: Sequence[SchemaStep],
+    tables: dict[int, TableSql],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Take the steps. `tables` becomes what it is after them."""
+    filling = _Progress(steps, progress, cursor, tables)
+    for table, of_table in groupby(steps, key=_filled_table):
         if table is None:
-            for step in steps:
+            for step in of_table:
                 _take(cursor, step, tables)
         else:
-            _add_indexes(cursor, table, [step for step in steps if isinstance(step, AddIndex)], tables, progress)
-    write_rows(cursor, tables, change.writes)
+            _add_indexes(cursor, table, [step for step in of_table if isinstance(step, AddIndex)], tables, filling)
+
+
+def fill_rows(cursor: Cursor, table: int, index: IndexLayout, keys: Sequence[tuple[str, bytes, bytes | None]]) -> None:
+    """Set the columns of one index in these rows."""
+    columns = fill_by_id(table, index)
+    cursor.executemany(columns, [(*row[1:3], row[0]) if index.unique else (row[1], row[0]) for row in keys])
 
 
 def _filled_table(step: SchemaStep) -> int | None:
@@ -70,6 +80,9 @@ def _take(cursor: Cursor, step: SchemaStep, tables: dict[int, TableSql]) -> None
             drop_view(cursor, layout.number)
             create_view(cursor, layout)
             tables[layout.number] = TableSql(layout)
+        case AddColumns(table, index):
+            _run(cursor, add_columns(table, index))
+            _set_indexes(tables, tables[table].layout, [*tables[table].layout.indexes, index])
         case AddIndex():
             _add_indexes(cursor, step.table, [step], tables, None)
 
@@ -118,11 +131,17 @@ def _run(cursor: Cursor, statements: Iterator[str] | Sequence[str]) -> None:
 class _Progress:
     """Counts the rows filled so far and tells whoever wants to know."""
 
-    def __init__(self, change: SchemaChange, cursor: Cursor, tables: dict[int, TableSql]) -> None:
-        self._tell = change.progress
+    def __init__(
+        self,
+        steps: Sequence[SchemaStep],
+        tell: Callable[[int, int], None] | None,
+        cursor: Cursor,
+        tables: dict[int, TableSql],
+    ) -> None:
+        self._tell = tell
         self._done = self._total = 0
         if self._tell:
-            filled = [table for table, _ in groupby(change.steps, key=_filled_table) if table in tables]
+            filled = [table for table, _ in groupby(steps, key=_filled_table) if table in tables]
             self._total = sum(cursor.execute(count_rows(table)).fetchall()[0][0] for table in filled)
 
     def advance(self, rows: int) -> None:

@@ -30,7 +30,8 @@ class SqliteOnlooker:
         self._tables: dict[int, TableSql] = {}
 
     def use_layouts(self, layouts: Sequence[TableLayout]) -> None:
-        self._tables = {layout.number: TableSql(layout) for layout in layouts}
+        self._tables.clear()  # in place: an open snapshot goes on with them
+        self._tables.update({layout.number: TableSql(layout) for layout in layouts})
 
     def snapshot(self) -> Snapshot:
         try:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
 from camber.errors import DataFolderError
-from camber.storage.interface import CommitRow, SchemaChange, Snapshot, SqlResult, TableLayout, Timestamp
-from camber.storage.sqlite.changes import carry_out
+from camber.storage.interface import CommitLog, CommitRow, IndexBuilder, Snapshot, SqlResult, TableLayout, Timestamp
 from camber.storage.sqlite.connections import Cursor, Reader, ReaderPool, open_reader, open_writer
 from camber.storage.sqlite.console import run_statement
 from camber.storage.sqlite.failures import storage_error
@@ -26,7 +24,7 @@ CHECKPOINT_PAGES = 4000
 _PATIENCE_SECONDS = 10.0
 
 _COMMITS_AFTER = "SELECT timestamp, touched, token FROM commits WHERE timestamp > ? ORDER BY timestamp"
-_FORGET_COMMITS = "DELETE FROM commits WHERE timestamp < ? AND timestamp < (SELECT max(timestamp) FROM commits)"
+_FORGET_COMMITS = "DELETE FROM commits WHERE timestamp < (SELECT max(timestamp) FROM commits WHERE timestamp < ?)"
 
 
 def open_storage(
@@ -80,6 +78,8 @@ def _unusable(error: apsw.Error, file: Path) -> DataFolderError:
 class SqliteStorage:
     """See `camber.storage.Storage`. Safe for several threads."""
 
+    ends_in_doubt = True
+
     def __init__(self, folder: DataFolder, writer: Writer, pool: ReaderPool, open_one: Callable[[], Reader]) -> None:
         self._folder, self._writer, self._pool, self._open_reader = folder, writer, pool, open_one
         self._eras: list[tuple[Timestamp, dict[int, TableSql]]] = [(Timestamp(0), {})]
@@ -114,10 +114,16 @@ class SqliteStorage:
             raise
         return opened
 
-    def write_group(self) -> SqliteWriteGroup:
+    def index_builder(self) -> IndexBuilder | None:
+        return None
+
+    def open_log(self) -> CommitLog | None:
+        return None
+
+    def write_group(self, *, locked: bool = False) -> SqliteWriteGroup:  # noqa: ARG002  there is one writer, so each is
         timestamp = self._writer.begin()
         tables = self._tables_at(timestamp)
-        group = SqliteWriteGroup(self._writer, timestamp, tables, self._folder.file, self._end_group)
+        group = SqliteWriteGroup(self._writer, timestamp, tables, self._folder.file, self._end_group, self._new_era)
         self._open.add(group)
         return group
 
@@ -140,21 +146,15 @@ class SqliteStorage:
         finally:
             self._writer.end()
 
-    def change_schema(self, change: SchemaChange) -> None:
-        last = self._writer.begin()
+    def raise_timestamp(self, to: Timestamp) -> Timestamp:
+        group = self.write_group()
         try:
-            tables = dict(self._tables_at(last))
-            # Known before it is committed: a snapshot may see the commit before this thread has returned from it.
-            self._eras.append((change.record.timestamp, tables))
-            try:
-                self._writer.commit(partial(carry_out, change=change, tables=tables), change.record, after=last)
-            except BaseException:
-                self._eras.pop()
-                raise
-            self._forget_eras()
-            self._writer.checkpoint_when_due()
+            if group.timestamp >= to:
+                return group.timestamp
+            group.commit([], CommitRow(to, b"", b""))
         finally:
-            self._writer.end()
+            group.close()
+        return to
 
     def sql(self, statement: str, *, limit: int, seconds: float) -> SqlResult:
         self._writer.refuse_when_broken()
@@ -189,6 +189,17 @@ class SqliteStorage:
         snapshot = SqliteSnapshot(reader, timestamp, self._tables_at(timestamp), self._folder.file, self._end_snapshot)
         self._open.add(snapshot)
         return snapshot
+
+    @contextmanager
+    def _new_era(self, since: Timestamp, tables: Mapping[int, TableSql]) -> Generator[None]:
+        """From this timestamp on these tables are there, if the block, the commit that makes them, succeeds."""
+        self._eras.append((since, dict(tables)))
+        try:
+            yield
+        except BaseException:
+            self._eras.pop()
+            raise
+        self._forget_eras()
 
     def _forget_eras(self) -> None:
         """Drop what only snapshots could need that are closed by now; the last but one stays for a snapshot that is just being opened."""

@@ -8,21 +8,10 @@ An index's name has a dot, which no table's name can have, because SQLite keeps 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from camber.errors import StorageError
 from camber.storage.interface import BY_CREATION_TIME, BY_ID, IndexLayout, TableLayout
-
-
-class OrderSql(NamedTuple):
-    """The statements that read a range in one order. Those `_to_end` have no upper bound."""
-
-    ascending: str
-    ascending_to_end: str
-    descending: str
-    descending_to_end: str
-    counting: str
-    counting_to_end: str
+from camber.storage.sql_snapshot import OrderSql
 
 
 class TableSql:
@@ -144,6 +133,11 @@ def fill(table: int, indexes: Sequence[IndexLayout]) -> str:
     """Set the columns of new indexes in one row; binds key (and unique key) of each, then the rowid."""
     columns = [column for index in indexes for column in _columns_of(index)]
     return f"UPDATE t{table} SET {', '.join(f'{column} = ?' for column in columns)} WHERE rowid = ?"
+
+
+def fill_by_id(table: int, index: IndexLayout) -> str:
+    """The same of one index, for one row; binds key (and unique key), then the id."""
+    return f"UPDATE t{table} SET {', '.join(f'{column} = ?' for column in _columns_of(index))} WHERE id = ? AND k{index.number} IS NULL"
 
 
 def count_rows(table: int) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
 import apsw
 
 from camber.errors import StorageError
-from camber.storage.interface import CommitRow, RowWrite, Timestamp
+from camber.storage.interface import CommitRow, IndexLayout, RowWrite, SchemaStep, Timestamp
+from camber.storage.row_writes import changed_positions, rows_by_table
+from camber.storage.sqlite.changes import carry_out, fill_rows
 from camber.storage.sqlite.connections import BUSY_MILLISECONDS, Cursor, Reader
 from camber.storage.sqlite.failures import commit_in_doubt, refused_write, storage_error
 from camber.storage.sqlite.reading import SqliteSnapshot
@@ -37,7 +38,7 @@ def write_rows(cursor: Cursor, tables: Mapping[int, TableSql], writes: Iterable[
     connection = cursor.connection
     before = connection.total_changes()
     expected = 0
-    for table, rows in _by_table(writes).items():
+    for table, rows in rows_by_table(writes).items():
         sql = tables.get(table)
         if sql is None:
             raise StorageError(f"a write to table {table}, which does not exist")
@@ -62,27 +63,12 @@ def write_rows(cursor: Cursor, tables: Mapping[int, TableSql], writes: Iterable[
         raise StorageError("a row that was to be updated or deleted is not there")
 
 
-def _by_table(writes: Iterable[RowWrite]) -> dict[int, Iterable[RowWrite]]:
-    """The writes of each table, with what is done to one row taken together."""
-    tables: defaultdict[int, dict[str, RowWrite]] = defaultdict(dict)
-    for write in writes:
-        rows = tables[write.table]
-        earlier = rows.get(write.id)
-        if earlier is None:
-            rows[write.id] = write
-        elif earlier.is_new and write.document is None:
-            del rows[write.id]
-        else:
-            rows[write.id] = write._replace(is_new=earlier.is_new, old_keys=earlier.old_keys)
-    return {table: rows.values() for table, rows in tables.items()}
-
-
 def _update(cursor: Cursor, sql: TableSql, rows: Sequence[RowWrite]) -> int:
     """Update rows, setting only what changes; returns how many row changes SQLite counts."""
     statements: dict[tuple[int, ...], list[tuple[object, ...]]] = {}
     giving_up: dict[int, list[tuple[str]]] = {}
     for row in rows:
-        changed = _changed(row)
+        changed = changed_positions(row)
         values: list[object] = [row.document]
         if changed:
             if changed[0] == 0:  # the key by creation time
@@ -104,15 +90,6 @@ def _update(cursor: Cursor, sql: TableSql, rows: Sequence[RowWrite]) -> int:
     for changed, bindings in statements.items():
         cursor.executemany(sql.update(changed), bindings)
     return cleared + len(rows)
-
-
-def _changed(row: RowWrite) -> tuple[int, ...]:
-    """The positions of the keys that the update changes; all of them where the old ones are not known."""
-    if row.old_keys == row.keys:
-        return ()
-    if not row.old_keys:
-        return tuple(range(len(row.keys)))
-    return tuple(position for position, (old, new) in enumerate(zip(row.old_keys, row.keys, strict=True)) if old != new)
 
 
 class Writer:
@@ -278,24 +255,48 @@ class SqliteWriteGroup(SqliteSnapshot):
         tables: Mapping[int, TableSql],
         path: Path,
         when_closed: Callable[[SqliteSnapshot], None],
+        new_era: Callable[[Timestamp, Mapping[int, TableSql]], AbstractContextManager[None]],
     ) -> None:
         super().__init__(writer.reader, timestamp, tables, path, when_closed)
-        self._writer = writer
-        self._is_committing = False
+        self._writer, self._new_era = writer, new_era
+        self._rows_of = tables
+        self._is_committing = self._has_new_tables = False
 
-    def lock(self) -> list[CommitRow]:
+    def lock(self, after: Timestamp | None = None) -> list[CommitRow]:  # noqa: ARG002
         """Nobody else commits to this file: nothing to wait for, nothing new."""
         return []
+
+    def apply(self, steps: Sequence[SchemaStep], progress: Callable[[int, int], None] | None = None) -> None:
+        with self._lock:
+            self._refuse_when_closed()
+            self._has_new_tables = True
+            self._tables = self._rows_of = tables = dict(self._rows_of)
+            try:
+                carry_out(self._cursor, steps, tables, progress)
+            except apsw.Error as error:
+                raise refused_write(error, self._path) from error
+
+    def fill(self, table: int, index: IndexLayout, keys: Sequence[tuple[str, bytes, bytes | None]]) -> None:
+        with self._lock:
+            self._refuse_when_closed()
+            try:
+                fill_rows(self._cursor, table, index, keys)
+            except apsw.Error as error:
+                raise refused_write(error, self._path) from error
 
     def commit(self, writes: Sequence[RowWrite], record: CommitRow) -> None:
         try:
             with self._lock:
                 self._refuse_when_closed()
-                if self._failure is not None:
-                    raise self._failure
+                if self.failure is not None:
+                    raise self.failure
                 self._is_committing = True
-                work = partial(write_rows, tables=self._tables, writes=writes)
-                self._writer.commit(work, record, after=self.timestamp)
+                work = partial(write_rows, tables=self._rows_of, writes=writes)
+                # Known before it is committed: a snapshot may see the commit before this thread has returned from it.
+                with self._new_era(record.timestamp, self._rows_of) if self._has_new_tables else nullcontext():
+                    self._writer.commit(work, record, after=self.timestamp)
+                if self._has_new_tables:
+                    self._writer.checkpoint_when_due()
         finally:
             self.close()
 

@@ -1,0 +1,435 @@
+"""`camber serve --workers`: several processes that share the ports and act as one server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from camber.server import address_of
+from tests.cli.commands import PATIENCE, Serving, camber, serving
+
+WHO = """
+
+@query
+def version(ctx: QueryCtx) -> str:
+    \"\"\"Which code this is.\"\"\"
+    return "1"
+
+
+@action
+async def who(ctx: ActionCtx, *, seconds: float = 0.3) -> list[str]:
+    \"\"\"The process that runs this, and its code.\"\"\"
+    import asyncio
+    import os
+
+    await asyncio.sleep(seconds)
+    return [str(os.getpid()), "1"]
+"""
+
+STUBBORN = """
+
+@mutation
+def stubborn(ctx: MutationCtx) -> None:
+    \"\"\"Go on and on, whatever happens.\"\"\"
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+"""
+
+
+@pytest.fixture
+def library(project: Path) -> Path:
+    """The project, with a function that tells which process it runs in."""
+    append(project, "books.py", WHO)
+    return project
+
+
+@pytest.fixture
+def running(library: Path, postgres_url: str) -> Iterator[Serving]:
+    """A server of three workers on it."""
+    with workers(library, postgres_url, 3) as running:
+        yield running
+
+
+@contextmanager
+def workers(project: Path, url: str, count: int, **settings: object) -> Iterator[Serving]:
+    with starting(project, url, count, **settings) as running:
+        wait_for(running, '"serving"')
+        yield running
+
+
+@contextmanager
+def starting(project: Path, url: str, count: int, **settings: object) -> Iterator[Serving]:
+    own = {f"CAMBER_{name.upper()}": str(value) for name, value in settings.items()}
+    env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": url, "CAMBER_DATABASE_CONNECTIONS": "8", **own}
+    with serving(project, "serve", "--workers", str(count), env=env) as running:
+        processes: set[int] = set()
+        try:
+            yield running
+            processes = children(running)
+        finally:
+            running.stop()
+            wait_until(lambda: not any(map(is_alive, processes)), "all workers have ended")
+
+
+def append(project: Path, file: str, text: str) -> None:
+    path = project / "backend" / file
+    path.write_text(path.read_text() + text)
+
+
+def change(project: Path, file: str, old: str, new: str) -> None:
+    path = project / "backend" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def children(running: Serving) -> set[int]:
+    """The processes of the workers."""
+    pid = running.process.pid
+    try:
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except OSError:
+        return set()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def wait_until(what: Callable[[], object], name: str) -> None:
+    deadline = time.monotonic() + 4 * PATIENCE
+    while not what():
+        assert time.monotonic() < deadline, name
+        time.sleep(0.05)
+
+
+def wait_for(running: Serving, text: str) -> None:
+    """Wait until this is printed, longer than for one process: several start one after the other, on a machine that may be busy."""
+    wait_until(lambda: text in running.printed[running.seen :] or running.process.poll() is not None, text)
+    running.wait_for(text)
+
+
+class Calls:
+    """Calls on connections of their own, all at work at once."""
+
+    def __init__(self, running: Serving, count: int, kind: str, path: str, **args: object) -> None:
+        self.answers: list[Any] = [None] * count
+        body = json.dumps({"path": path, "args": args})
+        self._threads = [
+            threading.Thread(target=self._call, args=(number, running.port, kind, body)) for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def values(self) -> list[Any]:
+        for thread in self._threads:
+            thread.join(2 * PATIENCE)
+        assert all(isinstance(answer, dict) and answer.get("status") == "success" for answer in self.answers), (
+            self.answers
+        )
+        return [answer["value"] for answer in self.answers]
+
+    def _call(self, number: int, port: int, kind: str, body: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2 * PATIENCE)
+        try:
+            connection.request("POST", f"/api/{kind}", body)
+            self.answers[number] = json.loads(connection.getresponse().read())
+        except Exception as error:  # noqa: BLE001  it is looked at with the answers
+            self.answers[number] = error
+        finally:
+            connection.close()
+
+
+def who_answers(running: Serving) -> dict[int, str]:
+    """The processes that answer, each with its version of the code."""
+    found: dict[int, str] = {}
+    for _ in range(4):
+        found |= {int(pid): version for pid, version in Calls(running, 60, "action", "books:who").values()}
+        if len(found) == len(children(running)):
+            break
+    return found
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("said", [["--workers", "2"], []], ids=["by flag", "by variable"])
+def test_on_a_sqlite_file_they_are_refused_with_what_to_do(project: Path, said: list[str]) -> None:
+    result = camber(project, "serve", *said, env={} if said else {"CAMBER_WORKERS": "2"})
+
+    assert result.code == 2, result
+    assert "workers (CAMBER_WORKERS) is 2, and the data is a SQLite file" in result.err
+    assert "Set CAMBER_DATABASE_URL" in result.err
+    assert not (project / ".camber").exists()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "257"])
+def test_a_number_that_makes_no_sense_is_refused(project: Path, count: str) -> None:
+    result = camber(project, "serve", "--workers", count)
+
+    assert result.code == 2, result
+    assert f"workers (CAMBER_WORKERS) is {count}; allowed: a whole number from 1 to 256" in result.err
+
+
+def test_one_worker_is_the_server_itself(project: Path) -> None:
+    with serving(project, "serve", "--workers", "1") as running:
+        running.wait_for("serving")
+        address = address_of(project / ".camber")
+
+        assert address is not None
+        assert address.pid == running.process.pid
+        assert not children(running)
+
+
+def test_a_taken_port_is_refused_by_name_of_its_holder(project: Path, postgres_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        env = {"CAMBER_DATABASE_URL": postgres_url}
+        result = camber(project, "serve", "--workers", "2", "--port", port, "--site-port", "0", env=env)
+
+    assert result.code == 2, result
+    assert f"port {port} on 127.0.0.1 is taken by pid {os.getpid()} (" in result.err
+
+
+# Serving.
+
+
+def test_they_share_the_ports_and_the_data(running: Serving, library: Path) -> None:
+    answering = who_answers(running)
+    camber(library, "run", "books:add", '{"title": "Dune"}')
+    shown = Calls(running, 30, "query", "books:titles").values()
+    address = address_of(library / ".camber")
+
+    assert set(answering) == children(running)
+    assert len(answering) == 3
+    assert shown == [["Dune"]] * 30
+    assert address is not None
+    assert (address.pid, address.url) == (running.process.pid, running.url)
+
+
+def test_told_to_stop_all_finish_what_runs(running: Serving, library: Path) -> None:
+    calls = Calls(running, 30, "action", "books:who", seconds=2)
+    time.sleep(1)
+    processes = children(running)
+    running.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    with pytest.raises(OSError):  # noqa: PT011  refused, or reset where it waited to be accepted
+        socket.create_connection(("127.0.0.1", running.port), timeout=5)
+    answered = {int(pid) for pid, _ in calls.values()}
+
+    assert running.process.wait(PATIENCE) == 0
+    assert len(answered) > 1
+    assert answered <= processes
+    assert not any(map(is_alive, processes))
+    assert not (library / ".camber/server.json").exists()
+
+
+def test_told_to_stop_together_with_their_parent_they_still_finish_what_runs(running: Serving) -> None:
+    """As service managers do, which signal every process of a service."""
+    calls = Calls(running, 20, "action", "books:who", seconds=2)
+    time.sleep(1)
+    for pid in [running.process.pid, *children(running)]:
+        os.kill(pid, signal.SIGTERM)
+
+    assert len(calls.values()) == 20
+    assert running.process.wait(PATIENCE) == 0
+
+
+def test_told_twice_they_wait_for_nobody(library: Path, postgres_url: str) -> None:
+    with workers(library, postgres_url, 2, shutdown_seconds=100) as running:
+        calls = Calls(running, 10, "action", "books:who", seconds=90)
+        time.sleep(1)
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert running.process.poll() is None
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(PATIENCE) == 0
+        with pytest.raises(AssertionError):
+            calls.values()
+
+
+# When a process ends.
+
+
+def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(running: Serving) -> None:
+    before = children(running)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    wait_for(running, "a worker ended and is started again")
+    meanwhile = Calls(running, 20, "action", "books:who").values()
+    wait_for(running, "a worker serves again")
+
+    assert {int(pid) for pid, _ in meanwhile} <= children(running)
+    after = who_answers(running)
+    assert len(after) == 3
+    assert victim not in after
+    assert len(after.keys() & before) == 2
+
+
+def test_a_worker_that_can_not_start_again_is_tried_after_ever_longer_pauses(running: Serving, library: Path) -> None:
+    (library / "backend/broken.py").write_text("def\n")
+    os.kill(min(children(running)), signal.SIGKILL)
+    for _ in range(3):
+        wait_for(running, "a worker ended and is started again")
+    still = Calls(running, 10, "action", "books:who").values()
+    (library / "backend/broken.py").unlink()
+    wait_for(running, "a worker serves again")
+
+    pauses = [json.loads(line)["after_seconds"] for line in running.printed.splitlines() if "started again" in line]
+    assert pauses[:3] == [0.5, 1.0, 2.0]
+    assert len(still) == 10
+    assert len(who_answers(running)) == 3
+
+
+def test_a_worker_whose_functions_do_not_stop_is_replaced(library: Path, postgres_url: str) -> None:
+    append(library, "books.py", STUBBORN)
+    with workers(library, postgres_url, 2, mutation_seconds=0.1, shutdown_seconds=1) as running:
+        before = children(running)
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE)
+        for _ in range(3):  # on one connection, so all of them by the same worker
+            connection.request("POST", "/api/mutation", json.dumps({"path": "books:stubborn", "args": {}}))
+            assert connection.getresponse().read()
+        connection.close()
+        wait_for(running, "a worker ended and is started again")
+        wait_for(running, "a worker serves again")
+        after = who_answers(running)
+
+        assert len(after) == 2
+        assert len(after.keys() & before) == 1
+        assert '"code": 1' in running.printed
+
+
+def test_without_their_parent_they_end(running: Serving) -> None:
+    processes = children(running)
+    calls = Calls(running, 10, "action", "books:who", seconds=2)
+    time.sleep(1)
+    running.process.kill()
+    running.process.wait()
+
+    assert len(calls.values()) == 10  # what runs is finished even so
+    wait_until(lambda: not any(map(is_alive, processes)), "the workers have ended")
+
+
+# When they can't start.
+
+
+def test_data_that_does_not_fit_ends_them_all_and_is_said_once(library: Path, postgres_url: str) -> None:
+    with workers(library, postgres_url, 2):
+        camber(library, "run", "books:add", '{"title": "Dune"}')
+    change(library, "schema.py", "    title: str\n", "    title: int\n")
+    with starting(library, postgres_url, 3) as refused:
+        code = refused.process.wait(2 * PATIENCE)
+
+    assert code == 1
+    assert refused.printed.count("the stored data does not fit the schema: 1 misfit") == 1
+    assert "a worker can't start" in refused.printed
+    assert "serving" not in refused.printed
+    assert not (library / ".camber/server.json").exists()
+
+
+def test_code_that_does_not_load_ends_them_all_and_is_said_once(library: Path, postgres_url: str) -> None:
+    (library / "backend/broken.py").write_text("import nothing_of_that_name\n")
+    with starting(library, postgres_url, 3) as refused:
+        code = refused.process.wait(2 * PATIENCE)
+
+    assert code == 1
+    assert refused.printed.count("backend/broken.py:1: ModuleNotFoundError") == 1
+
+
+def test_told_to_stop_while_they_start_they_do(library: Path, postgres_url: str) -> None:
+    append(library, "books.py", "\n\nimport time\n\ntime.sleep(3)\n")
+    with starting(library, postgres_url, 2) as running:
+        wait_until(lambda: children(running), "the first worker has begun")
+        running.process.send_signal(signal.SIGTERM)
+
+        assert running.process.wait(PATIENCE) == 0
+    assert "serving" not in running.printed
+
+
+# New code.
+
+
+def test_all_take_the_new_code_at_one_command(running: Serving, library: Path) -> None:
+    change(library, "books.py", '"1"', '"2"')
+    result = camber(library, "reload")
+
+    assert result.code == 0, result
+    assert result.out.splitlines() == ["reloaded by 3 workers:", "  file books.py changed"]
+    assert sorted(who_answers(running).values()) == ["2"] * 3
+
+
+def test_code_that_can_not_be_served_is_taken_by_none(running: Serving, library: Path) -> None:
+    camber(library, "run", "books:add", '{"title": "Dune"}')
+    before = (library / "backend/schema.py").read_text()
+    change(library, "books.py", '"1"', '"2"')
+    change(library, "schema.py", "    title: str\n", "    title: str\n    author: str\n")
+    misfit = camber(library, "reload")
+    (library / "backend/schema.py").write_text(before)
+    append(library, "settings.py", "\n\ndef broken(:\n")
+    broken = camber(library, "reload")
+
+    assert (misfit.code, broken.code) == (1, 1)
+    assert "1 misfit. Nothing was changed." in misfit.err
+    assert "backend/settings.py:22: invalid syntax" in broken.err
+    assert sorted(who_answers(running).values()) == ["1"] * 3
+
+
+def test_a_hangup_signal_to_the_parent_does_the_same(running: Serving, library: Path) -> None:
+    change(library, "books.py", '"1"', '"2"')
+    running.process.send_signal(signal.SIGHUP)
+    wait_for(running, "the code was loaded anew")
+
+    assert sorted(who_answers(running).values()) == ["2"] * 3
+
+
+def test_a_hangup_signal_to_all_processes_is_taken_once(running: Serving, library: Path) -> None:
+    change(library, "books.py", '"1"', '"2"')
+    for pid in [*children(running), running.process.pid]:
+        os.kill(pid, signal.SIGHUP)
+    wait_for(running, "the code was loaded anew")
+
+    assert sorted(who_answers(running).values()) == ["2"] * 3
+    assert running.printed.count("the code was loaded anew") == 1
+    assert "ReloadRunning" not in running.printed
+
+
+def test_calls_that_are_made_while_all_take_the_new_code_notice_nothing(running: Serving, library: Path) -> None:
+    stop, answers, failures = threading.Event(), list[Any](), list[BaseException]()
+
+    def ask() -> None:
+        while not stop.is_set() and not failures:
+            try:
+                answers.extend(Calls(running, 4, "query", "books:version").values())
+            except AssertionError as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for version in range(1, 4):
+            change(library, "books.py", f'"{version}"', f'"{version + 1}"')
+            assert camber(library, "reload").code == 0
+    finally:
+        stop.set()
+        thread.join(2 * PATIENCE)
+
+    assert failures == []
+    assert set(answers) == {"1", "2", "3", "4"}
