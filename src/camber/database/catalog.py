@@ -307,4 +307,4 @@ _CATALOG_TABLES = frozenset(SYSTEM_CATALOG.by_name[name].number for name in ("_t
 
 def touches_catalog(touched: Touched) -> bool:
     """Whether a commit touched the tables in which all tables are described: then there is another catalog after it."""
-    return not _CATALOG_TABLES.isdisjoint({*touched.tables, *(table for table, _ in touched.keys)})
+    return touched.concerns(_CATALOG_TABLES)

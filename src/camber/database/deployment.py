@@ -19,7 +19,7 @@ _TABLE: Final = SYSTEM_CATALOG.by_name["_deployment"]
 
 def touches_deployment(touched: Touched) -> bool:
     """Whether a commit may have changed one of these values."""
-    return _TABLE.number in touched.tables or any(table == _TABLE.number for table, _ in touched.keys)
+    return touched.concerns({_TABLE.number})
 
 
 def value_in(snapshot: Snapshot, key: str) -> Any:

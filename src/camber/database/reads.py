@@ -7,7 +7,7 @@ one meets the other is decided by plain comparison here, for conflicts and for l
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -54,6 +54,10 @@ class Touched:
                 if key >= lower and (upper is None or key < upper):
                     return True
         return False
+
+    def concerns(self, tables: Collection[int]) -> bool:
+        """Whether anything in one of these tables was touched."""
+        return not self.tables.isdisjoint(tables) or any(table in tables for table, _ in self.keys)
 
     def brief(self) -> Touched:
         """The same to be kept: too many keys become the names of their tables."""

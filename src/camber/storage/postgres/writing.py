@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import psycopg
@@ -319,17 +319,11 @@ def _updates(sql: TableSql, rows: Sequence[RowWrite]) -> list[tuple[str, tuple[o
 def _execute(connection: Connection, statements: Sequence[tuple[str, tuple[object, ...], int]]) -> None:
     """Send all of them, then see that each did what it was to do."""
     done: list[tuple[psycopg.Cursor[Any], int]] = []
-    with connection.pipeline() if len(statements) > 1 else nothing():
+    with connection.pipeline() if len(statements) > 1 else nullcontext():
         for sql, bindings, expected in statements:
             done.append((execute(connection, sql, bindings, binary=True), expected))
     if any(cursor.rowcount != expected for cursor, expected in done):
         raise StorageError("a row that was to be updated or deleted is not there")
-
-
-@contextmanager
-def nothing() -> Generator[None]:
-    """No pipeline: one statement is one round trip anyway."""
-    yield
 
 
 class PostgresWriteGroup(PostgresSnapshot):
