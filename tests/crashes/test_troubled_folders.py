@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import signal
 import socket
@@ -62,10 +63,13 @@ def _as_anybody() -> None:
             assert library.prctl(_DROP_CAPABILITY, capability, 0, 0, 0) == 0
 
 
-def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file of a folder, with its mode; the lock's text, which only says who was there last, left out."""
+def contents(folder: Path) -> dict[str, tuple[str, int]]:
+    """The digest of every file of a folder, with its mode; the lock's text, which only says who was there last, left out."""
     return {
-        str(path.relative_to(folder)): (b"" if path.name == "lock" else path.read_bytes(), path.stat().st_mode)
+        str(path.relative_to(folder)): (
+            hashlib.sha256(b"" if path.name == "lock" else path.read_bytes()).hexdigest(),
+            path.stat().st_mode,
+        )
         for path in folder.rglob("*")
         if path.is_file()
     }

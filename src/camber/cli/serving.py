@@ -56,15 +56,17 @@ AS_SET = Listening()
 def open_backend(application: Application, data: Path, settings: Settings, *, has_ports: bool = False) -> Backend:
     """Open the data with this application on it, and show how far that is.
 
-    Unless this process has the ports already they are looked at before: where one is taken nothing is changed. Raises
-    ConfigurationError, DataFolderError, SchemaMismatchError.
+    What would stop the server later is looked at before: where the secret is damaged, or a port is taken (unless this process has
+    them already), nothing is changed. Raises ConfigurationError, DataFolderError, SchemaMismatchError.
     """
     from camber.backend import Backend
     from camber.cli.progress import Progress
-    from camber.server import address_of
+    from camber.server import address_of, check_secret
 
     if not has_ports:
         check_ports(settings)
+    if not settings.database_url:  # otherwise the file is only a copy
+        check_secret(data)
     deadline = time.monotonic() + WAIT_FOR_DATA_SECONDS
     with Progress() as progress:
         while True:

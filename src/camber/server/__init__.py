@@ -10,7 +10,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from camber.server.address_file import ADDRESS_FILE, Address, address_of, name_of_database
-    from camber.server.admin_keys import SECRET_FILE, AdminKeys, SecretFile, admin_key, rotate_admin_key
+    from camber.server.admin_keys import SECRET_FILE, AdminKeys, SecretFile, admin_key, check_secret, rotate_admin_key
     from camber.server.app import create_app, create_site_app
     from camber.server.logging import configure_logging
     from camber.server.parent_process import parent_process
@@ -31,6 +31,7 @@ __all__ = [
     "SecretFile",
     "address_of",
     "admin_key",
+    "check_secret",
     "configure_logging",
     "copy_shared_secret",
     "create_app",
@@ -48,7 +49,7 @@ __all__ = [
 if not typing.TYPE_CHECKING:
     _MODULES = {
         "address_file": ("ADDRESS_FILE", "Address", "address_of", "name_of_database"),
-        "admin_keys": ("SECRET_FILE", "AdminKeys", "SecretFile", "admin_key", "rotate_admin_key"),
+        "admin_keys": ("SECRET_FILE", "AdminKeys", "SecretFile", "admin_key", "check_secret", "rotate_admin_key"),
         "app": ("create_app", "create_site_app"),
         "logging": ("configure_logging",),
         "parent_process": ("parent_process",),

@@ -40,6 +40,12 @@ def admin_key(data: Path, *, create: bool = False, instance_name: str = "camber"
     return key_of(read_secret(path), instance_name=instance_name)
 
 
+def check_secret(data: Path) -> None:
+    """Raises DataFolderError where the data folder has a secret that can't be read or makes no sense; it may have none yet."""
+    if (data / SECRET_FILE).exists():
+        read_secret(data / SECRET_FILE)
+
+
 def rotate_admin_key(data: Path, *, instance_name: str = "camber") -> str:
     """Make a new secret and return the new admin key; running servers take it at once and refuse the old one within a second.
 
