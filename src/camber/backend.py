@@ -104,7 +104,7 @@ class Backend:
         """Called from some thread when the process should be replaced by a new one."""
         self._origins = settings.api_origin(), settings.site_origin()
         self._deliveries = _Deliveries()
-        self._wake_live: Callable[[], None] = lambda: None
+        self._is_made = False
         self._abandoned = 0
         self._closed = False
         clock = clock or SystemClock()
@@ -129,7 +129,7 @@ class Backend:
             finished=self._deliveries.flush,
             on_abandoned=self._thread_abandoned,
         )
-        self._wake_live = self._runner.live.wake
+        self._is_made = True
         self._looks = _Looks(self.database)
         self._serve(application)
         self._housekeeper = _every(HOUSEKEEPING_SECONDS, self._keep_house)
@@ -405,8 +405,10 @@ class Backend:
         return too_large(f"Arguments for {path} are", size, limit)
 
     def _settled(self) -> None:
+        if not self._is_made:  # commits of other servers come in meanwhile
+            return
         self._deliveries.flush()
-        self._wake_live()  # behind the answers: whoever wrote is told first
+        self._runner.live.wake()  # behind the answers: whoever wrote is told first
         if self.database.broken is not None:
             self.on_unhealthy()
 

@@ -164,6 +164,23 @@ def test_a_subscription_sees_what_another_client_writes(server: RunningServer) -
     tell(server.url, story)
 
 
+def test_who_watches_sees_all_that_others_write_who_watch_nothing(server: RunningServer) -> None:
+    """A writer's own view moves while its commit is being told to the others: none of them may be left out."""
+    name, times = a_name(), 400
+
+    async def add(writer: Client) -> None:
+        for _ in range(times):
+            await writer.mutation("counters:add", {"name": name, "by": 1})
+
+    async def story(client: Client) -> None:
+        watched = client.subscribe("counters:get", {"name": name})
+        async with Client(server.url) as one, Client(server.url) as another, watched as values:
+            await asyncio.gather(add(one), add(another))
+            await until(values, 2 * times)
+
+    tell(server.url, story)
+
+
 def test_behind_a_mutation_every_subscription_shows_what_it_wrote(server: RunningServer) -> None:
     name = a_name()
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from functools import partial
+from collections.abc import Callable
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import camber.backend
 from camber.cli import main
+from camber.storage import Storage
 from camber.storage.sqlite import open_storage
 from tests.storage.sqlite.faulty_disk import FaultyDisk
 
@@ -39,10 +41,20 @@ def listen(disk: FaultyDisk, place: str) -> None:
             obey(disk, listener.accept())
 
 
+def on_disk(disk: FaultyDisk) -> Callable[..., Storage]:
+    """Opens a data folder on this disk."""
+
+    def opened(location: Path, *, database_url: str, handler_seconds: float, **options: Any) -> Storage:
+        assert not database_url
+        return open_storage(location, vfs=disk.name, **options)
+
+    return opened
+
+
 if __name__ == "__main__":
     disk = FaultyDisk()
     # The command line has no option for it, on purpose.
-    camber.backend.open_storage = partial(open_storage, vfs=disk.name)
+    camber.backend.open_storage = on_disk(disk)
     place, survived = os.environ.pop("CAMBER_TEST_ORDERS"), os.environ.pop("CAMBER_TEST_SURVIVED")
     threading.Thread(target=listen, args=(disk, place), daemon=True).start()
     try:

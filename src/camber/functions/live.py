@@ -208,8 +208,8 @@ class LiveQueries:
                 content = result.content
             if content is not watched.told:
                 changes.append((watched, content))
-        view.unsettled.clear()
-        view.move(marked, changes)
+        self._move(view, marked, changes)
+        self._open_tick()  # for the other views: what was noted for them here is not found again by who commits
 
     # Queries and who watches them
 
