@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from camber.clock import Clock, Entropy
 from camber.database.catalog import Catalog, touches_catalog
 from camber.database.feed import CommitFeed
 from camber.database.follower import Follower
+from camber.database.foresight import Asked, Foresight
 from camber.database.limits import Limits
 from camber.database.overlay import Overlay
 from camber.database.reads import Read, Touched
@@ -32,6 +34,8 @@ from camber.storage import CommitConflict, CommitRow, Storage, Timestamp, WriteG
 
 MAX_MEMBERS = 128
 MAX_GROUP_SECONDS = 0.005
+FORESEEN_MEMBERS = 32
+"""For so many at a time is looked up what they will look up."""
 COMMITS_KEPT_NS = 60 * 1_000_000_000
 CONTENDED_GROUPS = 8
 MAX_LOSSES = 3
@@ -61,10 +65,10 @@ class Mutation(Protocol):
 class _Member:
     """A mutation in a group, with how its run went."""
 
-    __slots__ = ("attempts", "error", "losses", "marks", "mutation", "reads", "timestamp", "wrote")
+    __slots__ = ("asked", "attempts", "error", "losses", "marks", "mutation", "reads", "timestamp", "wrote")
 
-    def __init__(self, mutation: Mutation) -> None:
-        self.mutation = mutation
+    def __init__(self, mutation: Mutation, asked: Asked | None = None) -> None:
+        self.mutation, self.asked = mutation, asked
         self.losses = 0
         self.reads: Sequence[Read] = ()
         self.marks: tuple[int, int] = (0, 0)
@@ -108,12 +112,13 @@ class Committer:
         """Follows the commits of other servers, where there are any."""
         self.contended = 0
         """How many groups still begin with the lock, because others were in the way a moment ago."""
+        self.foresight = Foresight() if storage.is_far else None
         self._forgotten_ns = clock.now_ns()
         self._writer = _Writer(self)
 
-    def submit(self, mutation: Mutation) -> None:
-        """Have it run; it is settled in every case."""
-        self.waiting.append(_Member(mutation))
+    def submit(self, mutation: Mutation, asked: Asked | None = None) -> None:
+        """Have it run; it is settled in every case. What it will look up may be foretold from what is `asked`."""
+        self.waiting.append(_Member(mutation, asked))
         if self.idle:
             self.idle = False
             self.wakes.put(None)
@@ -362,12 +367,17 @@ class _Writer:
         committer = self._committer
         catalog = committer.catalog()
         kept = Kept()
+        unforeseen = 0
         self._handler_seconds = 0.0
         while committer.waiting and len(self.members) < MAX_MEMBERS:
             if self.members and (
                 self._handler_seconds > MAX_GROUP_SECONDS or isinstance(committer.waiting[0].mutation, _Alone)
             ):
                 break
+            if unforeseen == 0:
+                self._foresee(group, kept)
+                unforeseen = FORESEEN_MEMBERS
+            unforeseen -= 1
             member = committer.waiting.popleft()
             try:
                 self._run_member(member, group, overlay, catalog, kept)
@@ -376,6 +386,15 @@ class _Writer:
                 return missing.name
             self.members.append(member)
         return None
+
+    def _foresee(self, group: WriteGroup, kept: Kept) -> None:
+        """Look up what the next members will look up, in one step instead of one after another."""
+        foresight, waiting = self._committer.foresight, self._committer.waiting
+        if foresight is None or len(waiting) < 2:
+            return
+        coming = [waiting[place].asked for place in range(min(len(waiting), FORESEEN_MEMBERS))]
+        with suppress(StorageError):  # the members find it out for themselves
+            kept.keep(foresight.look_up(group, [asked for asked in coming if asked is not None], kept.rows))
 
     def _run_member(self, member: _Member, group: WriteGroup, overlay: Overlay, catalog: Catalog, kept: Kept) -> None:
         committer = self._committer
@@ -390,7 +409,7 @@ class _Writer:
             entropy=committer.entropy,
             kept=kept,
         )
-        member.error, member.attempts = None, transaction.attempts
+        member.error, member.attempts, kept.missed = None, transaction.attempts, []
         mark = transaction.mark()
         self.running, self._transaction = member, transaction
         started = time.perf_counter()
@@ -406,6 +425,8 @@ class _Writer:
             raise TableMissing(transaction.missing_table)
         if member.error is not None:
             transaction.rollback(mark)
+        if kept.missed and member.asked is not None and committer.foresight is not None:
+            committer.foresight.learn(member.asked, kept.missed)
         transaction.refuse(DatabaseUsageError("This function has ended; its ctx can't be used any more."))
         member.wrote = overlay.wrote_since(mark)
         member.reads, member.marks = transaction.reads, (mark, overlay.mark())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from camber.clock import Clock, Entropy
 from camber.database.catalog import ABSENT_TABLE, SYSTEM_CATALOG, SYSTEM_TABLES, Catalog, TableInfo, touches_catalog
@@ -16,6 +16,7 @@ from camber.database.committer import Committer, Mutation
 from camber.database.deployment import plan_of_value, touches_deployment, value_in
 from camber.database.feed import CommitFeed
 from camber.database.follower import Follower
+from camber.database.foresight import Asked
 from camber.database.limits import Limits
 from camber.database.pagination import Cursors
 from camber.database.reads import Touched
@@ -73,6 +74,8 @@ READERS_SECONDS = 60.0
 """How long to try again to change a table that is being read; no reader reads longer than half of that."""
 READERS_PAUSE = 0.3
 FILLED_AT_ONCE = 500
+
+_SERVERS: Final = SYSTEM_CATALOG.by_name["_servers"]
 
 _log = logging.getLogger("camber.database")
 
@@ -186,9 +189,9 @@ class Database:
         """The server's time in ms since the epoch."""
         return self.clock.now_ns() / 1e6
 
-    def submit(self, mutation: Mutation) -> None:
-        """Have a mutation run; it is settled in every case."""
-        self._committer.submit(mutation)
+    def submit(self, mutation: Mutation, asked: Asked | None = None) -> None:
+        """Have a mutation run; it is settled in every case. What it will look up may be foretold from what is `asked`."""
+        self._committer.submit(mutation, asked)
 
     def transaction(self, snapshot: Snapshot, *, now_ms: float | None = None) -> Transaction:
         """A read-only transaction on a snapshot. Raises StorageError where another server's commit can't be learnt of."""
@@ -459,6 +462,7 @@ class Database:
                     return
                 if self._version is not None:
                     self.submit(Beat(self._server, self._version))
+                self._note_company()
                 with self.snapshot() as snapshot:
                     plan = self._plan_to_sweep(snapshot)
                 if plan.is_empty:
@@ -468,6 +472,19 @@ class Database:
                         self._change(self._plan_to_sweep, None)
             except StorageError as error:
                 _log.info("what other servers have left could not be cleared away: %s", error)
+
+    def _note_company(self) -> None:
+        """Who is alone need not ring. Whoever comes is noticed at the next look, and looks by himself until then."""
+        follower = self._follower
+        if follower is not None and follower.has_company and not self._others_are_there():
+            follower.has_company = False
+            if self._others_are_there():  # they may have been noticed a moment before
+                follower.has_company = True
+
+    def _others_are_there(self) -> bool:
+        with self.snapshot() as snapshot:
+            servers = read_stored_tables(snapshot).documents["_servers"]
+        return any(found["server"] != self._server for found in servers)
 
     def _leave(self) -> None:
         if self._builder is None:
@@ -493,6 +510,7 @@ class Database:
         )
         self._committer.follower = follower
         self.feed.hurry = follower.look_now
+        self._note_company()
         follower.start()
         threading.Thread(target=self._keep_company, name="camber-company", daemon=True).start()
 
@@ -503,6 +521,8 @@ class Database:
                 self._learn_tables(snapshot)
         if touched is None or touches_deployment(touched):
             self._tell_of_deployment()
+        if self._follower is not None and (touched is None or touched.concerns({_SERVERS.number})):
+            self._follower.has_company = True
 
     def _tell_of_deployment(self) -> None:
         for tell in self.when_deployment_changes:

@@ -50,6 +50,8 @@ class Follower:
         self._commits, self._feed = log, feed
         self._learn, self._lost_history, self._on_foreign = learn, lost_history, on_foreign
         self._token = token
+        self.has_company = True
+        """Whether other servers may be there, who are to be told of each commit at once."""
         self._taking = threading.Lock()
         self._waiting: deque[Looked] = deque()
         self._failing_since: float | None = None
@@ -103,7 +105,7 @@ class Follower:
             if own is not None and own.timestamp > self._feed.marked:
                 self._token = own.token
                 self._feed.publish(own.timestamp, touched or Touched.decode(own.touched))
-        if own is not None:
+        if own is not None and self.has_company:
             self._commits.ring()
         if foreign:
             self._on_foreign()

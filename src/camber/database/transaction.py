@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from camber.clock import Entropy
 from camber.database.catalog import CREATION_TIME, RATE_LIMITS, Catalog, IndexInfo, TableInfo, absent_table
+from camber.database.foresight import LookUp
 from camber.database.limits import (
     Limits,
     Usage,
@@ -51,10 +52,11 @@ _log = logging.getLogger("camber.database")
 _BATCH = 64
 _FEW = 32
 _MOST_KEPT = 1024
+_MOST_EMPTY = 16
+_MOST_MISSED = 8
 _MANY_CHECKS = 16
 _RANDOM_BYTES = 64 * NEW_ID_BYTES
 
-LookUp = tuple[int, int, bytes, bytes | None, bool, int]
 """Table, index, bounds, direction and limit of a look-up on a snapshot."""
 
 
@@ -85,12 +87,24 @@ class CreationTimes:
 class Kept:
     """What the members of a group have found out about their snapshot, which is the same for all of them."""
 
-    __slots__ = ("_checks", "_highest", "rows")
+    __slots__ = ("_checks", "_highest", "documents", "missed", "rows")
 
     def __init__(self) -> None:
         self.rows: dict[LookUp, Sequence[Row]] = {}
+        self.documents: dict[tuple[int, str], tuple[float, str]] = {}
+        """By id, creation time and text: what is looked up by an index is often changed next, which looks for the id."""
+        self.missed: list[LookUp] = []
+        """Look-ups that were not known: the first few of the member that runs."""
         self._checks: dict[int, int] = {}
         self._highest: dict[int, Sequence[bytes]] = {}
+
+    def keep(self, found: Mapping[LookUp, Sequence[Row]]) -> None:
+        """Keep what these look-ups give, which is little."""
+        if len(self.rows) < _MOST_KEPT:
+            self.rows.update(found)
+            for look_up, rows in found.items():
+                for row in rows:
+                    self.documents[look_up[0], row.id] = row.creation_time, row.document
 
     def are_behind_all(self, snapshot: Snapshot, table: int, keys: Sequence[bytes | None]) -> bool:
         """Whether these unique keys sort behind all that rows of the table have, so that surely nobody has them.
@@ -122,6 +136,7 @@ class Transaction:
 
     __slots__ = (
         "_creation_times",
+        "_empty",
         "_entropy",
         "_random",
         "_random_used",
@@ -160,6 +175,8 @@ class Transaction:
         self._creation_times, self._entropy = creation_times, entropy
         self._random, self._random_used = b"", 0
         self._refusal: Exception | None = None
+        self._empty: list[tuple[int, int, bytes, bytes | None]] = []
+        """Ranges in which look-ups found no stored document: table, index, bounds."""
 
     @property
     def timestamp(self) -> Timestamp:
@@ -392,6 +409,8 @@ class Transaction:
         if self.overlay is not None and (written := self.overlay.of_table(table)) and id in written:
             document = written[id]
             return None if document is None else (document.creation_time, document.text)
+        if self.kept is not None and (known := self.kept.documents.get((table, id))) is not None:
+            return known
         self.usage.waiting_since = perf_counter()
         row = self.snapshot.get(table, id)
         self.usage.waited()
@@ -442,6 +461,12 @@ class Transaction:
             keys = tuple(None if place in table.in_making else key for place, key in enumerate(keys))
         taken = overlay.taken(document)
         if taken is None:
+            if self._empty:
+                keys = [
+                    None if key is None or self._is_free(table, place, key) else key for place, key in enumerate(keys)
+                ]
+                if not any(keys):
+                    return
             if self.kept is not None and self.kept.are_behind_all(self.snapshot, table.number, keys):
                 return
             self.usage.waiting_since = perf_counter()
@@ -460,6 +485,14 @@ class Transaction:
         # For the log alone: to a client the other document would be an oracle.
         _log.info("%s.%s: document %s has the key already", table.name, index.name, holder)
         raise UniqueIndexError(table=table.name, index=index.name)
+
+    def _is_free(self, table: TableInfo, place: int, key: bytes) -> bool:
+        """Whether a look-up of this transaction has shown that no stored document has this unique key."""
+        number, end = table.unique_indexes[place].number, key + AFTER_KEY
+        for of_table, index, lower, upper in self._empty:
+            if of_table == table.number and index == number and lower <= key and (upper is None or end <= upper):
+                return True
+        return False
 
     def _rows(
         self, table: TableInfo, index: IndexInfo, keys: KeyRange, *, descending: bool, limit: int | None, steady: bool
@@ -523,15 +556,26 @@ class Transaction:
         """Rows of the snapshot. In a group the same look-ups come again and again (who is asking, is it taken): they are kept."""
         lower, upper, _ = keys
         asked = (table, index, lower, upper, descending, limit)
-        kept = None if self.kept is None else self.kept.rows
-        if kept is not None and (known := kept.get(asked)) is not None:
+        kept = self.kept
+        if kept is not None and (known := kept.rows.get(asked)) is not None:
+            if not known:
+                self._note_empty(table, index, lower, upper)
             return known
         self.usage.waiting_since = perf_counter()
         rows = self.snapshot.first(table, index, lower, upper, descending=descending, limit=limit)
         self.usage.waited()
-        if kept is not None and len(rows) <= 2 and len(kept) < _MOST_KEPT:
-            kept[asked] = rows
+        if kept is not None:
+            if len(kept.missed) < _MOST_MISSED:
+                kept.missed.append(asked)
+            if len(rows) <= 2:
+                kept.keep({asked: rows})
+        if not rows:
+            self._note_empty(table, index, lower, upper)
         return rows
+
+    def _note_empty(self, table: int, index: int, lower: bytes, upper: bytes | None) -> None:
+        if self.overlay is not None and len(self._empty) < _MOST_EMPTY:
+            self._empty.append((table, index, lower, upper))
 
     def _stored_rows(
         self, table: TableInfo, index: IndexInfo, keys: KeyRange, *, descending: bool, limit: int | None

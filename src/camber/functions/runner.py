@@ -243,7 +243,7 @@ class Runner:
             raise _busy("TooManyConcurrentMutations", f"{self.settings.queued_mutations} mutations wait already.")
         if self.database.broken is not None:
             raise RequestError(503, "ShuttingDown", "Nothing can be written until the server has restarted.")
-        self.database.submit(call)
+        self.database.submit(call, (call.path, call.arguments))
 
     def _note_asked(self, call: QueryCall) -> None:
         """Remember that these texts ask for this: the next call needs no parsing."""

@@ -125,6 +125,12 @@ class Snapshot(Protocol):
         """The first `limit` rows that a scan of this range would yield, read in one step: for a handful of rows."""
         ...
 
+    def first_of_each(
+        self, table: int, index: int, ranges: Sequence[tuple[bytes, bytes]], *, limit: int
+    ) -> Sequence[Sequence[Row]]:
+        """`first` for each of these ranges, in one step. Not for the index by id."""
+        ...
+
     def holders(self, table: int, unique_keys: Sequence[bytes | None]) -> Sequence[tuple[int, str]]:
         """Which rows have one of these unique keys, in the form and order of `RowWrite.unique_keys`: place of the key, and id."""
         ...
@@ -295,6 +301,8 @@ class Storage(Protocol):
       steps updates them itself.
     """
 
+    is_far: bool
+    """Whether a look-up is a round trip to another process, so that many at once are much cheaper than one after another."""
     ends_in_doubt: bool
     """Whether a commit of which it is not known if it is stored leaves the storage unusable, so that the process is to end."""
 

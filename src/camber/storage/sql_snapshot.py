@@ -119,6 +119,11 @@ class SqlSnapshot(ABC):
             statement, bindings = order.descending if descending else order.ascending, (lower, upper, limit)
         return [_row(row) for row in self._fetch(statement, bindings)]
 
+    def first_of_each(
+        self, table: int, index: int, ranges: Sequence[tuple[bytes, bytes]], *, limit: int
+    ) -> Sequence[Sequence[Row]]:
+        return [self.first(table, index, lower, upper, limit=limit) for lower, upper in ranges]
+
     def holders(self, table: int, unique_keys: Sequence[bytes | None]) -> Sequence[tuple[int, str]]:
         sql = self._tables.get(table)
         if sql is None or not unique_keys:

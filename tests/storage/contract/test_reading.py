@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from camber.errors import StorageError
-from camber.storage import BY_CREATION_TIME, BY_ID, IndexLayout, RowWrite, Storage, TableLayout
+from camber.storage import BY_CREATION_TIME, BY_ID, IndexLayout, Row, RowWrite, Storage, TableLayout
 from tests.storage.people import (
     BY_EMAIL,
     BY_NAME,
@@ -65,6 +65,29 @@ def test_a_prefix_of_a_key_is_a_bound(people: Storage) -> None:
     found = snapshot.scan(PEOPLE.number, BY_NAME, name_key("ada"), name_key("ada") + b"\xff")
 
     assert list(found) == rows([ADA, CYD], BY_NAME)
+
+
+def test_the_first_rows_of_many_ranges_are_read_in_one_step(people: Storage) -> None:
+    snapshot = people.snapshot()
+    names = ["bob", "nobody", "ada", "bob"]
+    ranges = [(name_key(name), name_key(name) + b"\xff") for name in names]
+
+    def first_of_each(limit: int) -> list[list[Row]]:
+        return [list(found) for found in snapshot.first_of_each(PEOPLE.number, BY_NAME, ranges, limit=limit)]
+
+    bob = rows([BOB], BY_NAME)
+    assert first_of_each(5) == [bob, [], rows([ADA, CYD], BY_NAME), bob]
+    assert first_of_each(1) == [bob, [], rows([ADA], BY_NAME), bob]
+    assert first_of_each(5) == [
+        bob,
+        [],
+        rows([ADA, CYD], BY_NAME),
+        bob,
+    ]  # prepared by now, where that makes a difference
+    assert not snapshot.first_of_each(PEOPLE.number, BY_NAME, [], limit=5)
+    assert [list(found) for found in snapshot.first_of_each(404, BY_NAME, ranges, limit=5)] == [[]] * 4
+    with pytest.raises(StorageError):
+        snapshot.first_of_each(PEOPLE.number, 77, ranges, limit=5)
 
 
 def test_a_descending_scan_begins_at_the_end(people: Storage) -> None:

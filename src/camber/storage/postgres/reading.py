@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, cast
 
 import psycopg
 
-from camber.storage.interface import Timestamp
+from camber.storage.interface import Row, Timestamp
 from camber.storage.postgres.connections import READ_SECONDS, Connection, Patience, cut
 from camber.storage.postgres.failures import storage_error
 from camber.storage.postgres.statements import last_value
@@ -35,6 +35,19 @@ class PostgresSnapshot(SqlSnapshot):
         self.connection = connection
         """To be taken back when the snapshot is closed."""
         self._patience, self._when_closed = patience, when_closed
+
+    def first_of_each(
+        self, table: int, index: int, ranges: Sequence[tuple[bytes, bytes]], *, limit: int
+    ) -> Sequence[Sequence[Row]]:
+        sql = cast("TableSql | None", self._tables.get(table))
+        if sql is None or not ranges:
+            return [()] * len(ranges)
+        lower, upper = map(list, zip(*ranges, strict=True))
+        found: list[list[Row]] = [[] for _ in ranges]
+        for row in self._fetch(sql.each(index), (lower, upper, limit)):
+            place: int = row[0]
+            found[place - 1].append(Row(*row[1:]))
+        return found
 
     def _run(self, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
         self._patience.begin(self.connection, READ_SECONDS + 5)

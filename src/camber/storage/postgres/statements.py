@@ -15,8 +15,20 @@ from psycopg.pq.abc import PGresult
 MOST_KEPT = 500
 """Statements that a connection keeps prepared; beyond these, each is sent whole."""
 
+_BYTEA = 17
+_array_head, _length = Struct("!iiIii").pack, Struct("!i").pack
+
+
+def _array(items: Sequence[bytes]) -> bytes:
+    """A `bytea[]` of one dimension; there is at least one item."""
+    parts = [_array_head(1, 0, _BYTEA, len(items), 1)]
+    for item in items:
+        parts += (_length(len(item)), item)
+    return b"".join(parts)
+
+
 # PostgreSQL finds out the types of parameters by itself; where it is to be a number, it is one of 64 bits.
-_IN_BINARY: dict[type, Callable[[Any], bytes]] = {bytes: bytes, str: str.encode, int: Struct("!q").pack}
+_IN_BINARY: dict[type, Callable[[Any], bytes]] = {bytes: bytes, str: str.encode, int: Struct("!q").pack, list: _array}
 
 
 class Statements:
@@ -28,7 +40,7 @@ class Statements:
         self._prepared = 0
 
     def rows(self, sql: str, bindings: Sequence[object]) -> list[tuple[Any, ...]]:
-        """What this gives, with a `%b` for each binding: bytes, a text or a whole number. Raises psycopg.Error."""
+        """What this gives, with a `%b` for each binding: bytes, a text, a whole number or a list of bytes. Raises psycopg.Error."""
         statement = self._known.get(sql)
         if statement is None:
             statement = _Statement(self._connection, sql, len(bindings))

@@ -178,6 +178,7 @@ def _name(connection: Connection) -> str:
 class PostgresStorage:
     """See `camber.storage.Storage`. Safe for several threads."""
 
+    is_far = True
     ends_in_doubt = False
 
     def __init__(self, words: dict[str, Any], patience: Patience, writer: Writer, pool: ReaderPool) -> None:

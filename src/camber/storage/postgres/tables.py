@@ -45,6 +45,19 @@ class TableSql:
         if self.highest:
             self.highest += " ORDER BY place"
 
+    def each(self, index: int) -> str:
+        """Read the first rows of each of many ranges. Binds arrays of lower and of upper bounds, and how many rows of each.
+
+        Gives the number of the range, from 1 on, in front of what `order` gives.
+        """
+        self.order(index)
+        key = f"k{index}"
+        return (
+            f"SELECT asked.place, found.* FROM unnest(%b::bytea[], %b::bytea[]) WITH ORDINALITY AS asked (lower, upper, place)"
+            f" CROSS JOIN LATERAL (SELECT id, ct, doc, {key} FROM {self._table}"
+            f" WHERE {key} >= asked.lower AND {key} < asked.upper ORDER BY {key} LIMIT %b) AS found"
+        )
+
     def order(self, index: int) -> OrderSql:
         """How to read in the order of this index; StorageError if the table has no such index."""
         found = self.orders.get(index)

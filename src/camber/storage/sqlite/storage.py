@@ -78,6 +78,7 @@ def _unusable(error: apsw.Error, file: Path) -> DataFolderError:
 class SqliteStorage:
     """See `camber.storage.Storage`. Safe for several threads."""
 
+    is_far = False
     ends_in_doubt = True
 
     def __init__(self, folder: DataFolder, writer: Writer, pool: ReaderPool, open_one: Callable[[], Reader]) -> None:
