@@ -15,17 +15,29 @@ from psycopg.pq.abc import PGresult
 MOST_KEPT = 500
 """Statements that a connection keeps prepared; beyond these, each is sent whole."""
 
-_BYTEA = 17
 _array_head, _length = Struct("!iiIii").pack, Struct("!i").pack
+_NULL = _length(-1)
+_FLOAT = Struct("!id").pack
 
 
-def _array(items: Sequence[bytes]) -> bytes:
-    """A `bytea[]` of one dimension; there is at least one item."""
-    parts = [_array_head(1, 0, _BYTEA, len(items), 1)]
+def _array(items: Sequence[Any]) -> bytes:
+    """An array of one dimension, which has at least one item; of which type is seen by the first that is not None."""
+    first = next((item for item in items if item is not None), b"")
+    kind = _ELEMENTS[type(first)]
+    parts = [_array_head(1, int(None in items), kind, len(items), 1)]
     for item in items:
-        parts += (_length(len(item)), item)
+        if item is None:
+            parts.append(_NULL)
+        elif isinstance(item, float):
+            parts.append(_FLOAT(8, item))
+        else:
+            content = item.encode() if isinstance(item, str) else item
+            parts += (_length(len(content)), content)
     return b"".join(parts)
 
+
+_ELEMENTS = {bytes: 17, str: 25, float: 701}
+"""PostgreSQL's numbers of bytea, text and float8."""
 
 # PostgreSQL finds out the types of parameters by itself; where it is to be a number, it is one of 64 bits.
 _IN_BINARY: dict[type, Callable[[Any], bytes]] = {bytes: bytes, str: str.encode, int: Struct("!q").pack, list: _array}
@@ -40,7 +52,19 @@ class Statements:
         self._prepared = 0
 
     def rows(self, sql: str, bindings: Sequence[object]) -> list[tuple[Any, ...]]:
-        """What this gives, with a `%b` for each binding: bytes, a text, a whole number or a list of bytes. Raises psycopg.Error."""
+        """What this gives, with a `%b` for each binding. Raises psycopg.Error.
+
+        A binding is bytes, a text, a whole number, or a list of bytes (or None), of texts or of floats.
+        """
+        statement, result = self._run(sql, bindings, ExecStatus.TUPLES_OK)
+        return statement.rows_of(result)
+
+    def change(self, sql: str, bindings: Sequence[object]) -> int:
+        """Run what gives nothing; returns how many rows it changed. Raises psycopg.Error."""
+        _, result = self._run(sql, bindings, ExecStatus.COMMAND_OK)
+        return result.command_tuples or 0
+
+    def _run(self, sql: str, bindings: Sequence[object], wanted: ExecStatus) -> tuple[_Statement, PGresult]:
         statement = self._known.get(sql)
         if statement is None:
             statement = _Statement(self._connection, sql, len(bindings))
@@ -49,9 +73,9 @@ class Statements:
         elif not statement.name:
             self._prepare(statement)
         result = statement.run([_IN_BINARY[type(value)](value) for value in bindings])
-        if result.status != ExecStatus.TUPLES_OK:
+        if result.status != wanted:
             raise failure(self._connection, result)
-        return statement.rows_of(result)
+        return statement, result
 
     def _prepare(self, statement: _Statement) -> None:
         # By the time it is run for the second time: then it will be run often.
@@ -100,6 +124,14 @@ def last_value(connection: psycopg.Connection[Any], statements: str) -> str | No
         raise failure(connection, result)
     value = result.get_value(0, 0) if result.ntuples else None
     return None if value is None else value.decode()
+
+
+def told(connection: psycopg.Connection[Any], statement: str) -> str:
+    """Run this; returns what PostgreSQL says that it has done. Raises psycopg.Error."""
+    result = connection.pgconn.exec_(statement.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise failure(connection, result)
+    return (result.command_status or b"").decode()
 
 
 def failure(connection: psycopg.Connection[Any], result: PGresult) -> psycopg.Error:

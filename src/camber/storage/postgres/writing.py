@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -20,7 +20,7 @@ from camber.storage.postgres.changes import fill_rows
 from camber.storage.postgres.connections import Connection, Patience, connect, cut, execute, make_durable
 from camber.storage.postgres.failures import is_lost, refused_change, refused_write, storage_error
 from camber.storage.postgres.reading import PostgresSnapshot, begin
-from camber.storage.postgres.statements import last_value
+from camber.storage.postgres.statements import last_value, told
 from camber.storage.postgres.tables import TableSql
 from camber.storage.row_writes import changed_positions, rows_by_table
 
@@ -318,11 +318,17 @@ def _updates(sql: TableSql, rows: Sequence[RowWrite]) -> list[tuple[str, tuple[o
 
 def _execute(connection: Connection, statements: Sequence[tuple[str, tuple[object, ...], int]]) -> None:
     """Send all of them, then see that each did what it was to do."""
-    done: list[tuple[psycopg.Cursor[Any], int]] = []
-    with connection.pipeline() if len(statements) > 1 else nullcontext():
-        for sql, bindings, expected in statements:
-            done.append((execute(connection, sql, bindings, binary=True), expected))
-    if any(cursor.rowcount != expected for cursor, expected in done):
+    if len(statements) <= 1:
+        are_done = all(
+            connection.statements.change(sql, bindings) == expected for sql, bindings, expected in statements
+        )
+    else:
+        done: list[tuple[psycopg.Cursor[Any], int]] = []
+        with connection.pipeline():
+            for sql, bindings, expected in statements:
+                done.append((execute(connection, sql, bindings, binary=True), expected))
+        are_done = all(cursor.rowcount == expected for cursor, expected in done)
+    if not are_done:
         raise StorageError("a row that was to be updated or deleted is not there")
 
 
@@ -358,7 +364,7 @@ class PostgresWriteGroup(PostgresSnapshot):
                 try:
                     patience = self._patience.at_most(self.connection, STEP_SECONDS + LOCK_WAIT_SECONDS)
                     with patience, self._writer.waiting_for_lock():
-                        execute(self.connection, _LOCK)
+                        last_value(self.connection, _LOCK)
                 except psycopg.Error as error:
                     raise storage_error(error) from error
             elif since >= self._last:
@@ -410,7 +416,7 @@ class PostgresWriteGroup(PostgresSnapshot):
         try:
             with self._patience.at_most(self.connection, STEP_SECONDS + len(writes) / 1000):
                 write_rows(self.connection, self._rows_of, writes)
-                execute(self.connection, _ADD_COMMIT, record, binary=True)
+                self.connection.statements.change(_ADD_COMMIT, record)
         except psycopg.Error as error:
             raise refused_write(error) from error
 
@@ -424,7 +430,7 @@ class PostgresWriteGroup(PostgresSnapshot):
         connection.add_notice_handler(warned)
         try:
             with self._patience.at_most(connection, STEP_SECONDS):
-                ended = execute(connection, "COMMIT").statusmessage
+                ended = told(connection, "COMMIT")
         except psycopg.Error as error:
             if not is_lost(connection):
                 raise refused_write(error) from error
@@ -434,7 +440,6 @@ class PostgresWriteGroup(PostgresSnapshot):
             with suppress(ValueError):
                 connection.remove_notice_handler(warned)
         if ended != "COMMIT":
-            connection.statements.forget()  # psycopg has seen a ROLLBACK
             raise CommitConflict("the transaction had failed")
         if warnings:
             # Told that a synchronous standby was not waited for: it is committed here, and perhaps nowhere else.
