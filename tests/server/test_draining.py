@@ -106,6 +106,24 @@ def end_of(client: RawClient, heard: list[Message]) -> Close:
 # Requests over HTTP.
 
 
+def test_whoever_had_connected_before_it_was_told_is_answered(server: RunningServer) -> None:
+    """The system takes connections for a server that has no time to: none of them may be reset."""
+    server.process.send_signal(signal.SIGSTOP)
+    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE) for _ in range(30)]
+    for connection in connections:
+        body = json.dumps({"path": "counters:add", "args": {"name": "waiting", "by": 1}})
+        connection.request("POST", "/api/mutation", body)
+    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGCONT)
+    answers: list[Any] = []
+    for connection in connections:
+        answers.append(json.loads(connection.getresponse().read()))
+        connection.close()
+
+    assert sorted(answer["value"] for answer in answers) == list(range(1, 31))
+    assert server.process.wait(PATIENCE) == 0
+
+
 def test_it_takes_no_connection_while_it_finishes_what_runs(server: RunningServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     begin(connection, "action", "counters:wait", seconds=2)

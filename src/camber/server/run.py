@@ -37,6 +37,7 @@ _GARBAGE_THRESHOLD: Final = 10_000
 """New objects that Python lets come together before it looks for cycles among them; at 700 the looking took 4 % of the time."""
 _CLOSING_SECONDS: Final = 5.0
 _LAST_WORDS_SECONDS: Final = 1.0
+_LAST_REQUEST_SECONDS: Final = 0.1
 
 _log = logging.getLogger("camber.server")
 
@@ -168,7 +169,7 @@ class _Running:
             return
         self._is_stopping = True
         for server in self._servers:
-            server.stop()
+            server.stop(is_replaced=self.is_unhealthy and self._parent is not None)
         # A little before the servers themselves lose patience, so that live clients hear of it.
         asyncio.get_running_loop().call_later(self._backend.settings.shutdown_seconds, self._send_all_away)
 
@@ -212,19 +213,50 @@ class _Server(uvicorn.Server):
         super().__init__(_uvicorn_config(app, settings))
         self.api = app if isinstance(app, Api) else None
         self.up = asyncio.Event()
+        self._ports: list[socket.socket] = []
+        self._accepting: set[asyncio.Task[Any]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ports = sockets or []
         await super().startup(sockets)
         self.up.set()
 
-    def stop(self) -> None:
-        """Take no connection from now on, and end when what runs is finished."""
-        self.should_exit = True
+    def stop(self, *, is_replaced: bool) -> None:
+        """Take no connection from now on, and end when what runs is finished.
+
+        Those that have been made and wait to be accepted are accepted, unless this is a worker that `is_replaced` by others.
+        """
         if self.started:
+            if not is_replaced:
+                self._accept_waiting()
             for listener in self.servers:
                 listener.close()
         if self.api is not None:
             self.api.stop()
+        # Whoever has just been accepted has sent a request already, or does so at once.
+        asyncio.get_running_loop().call_later(_LAST_REQUEST_SECONDS, self._exit)
+
+    def _exit(self) -> None:
+        self.should_exit = True
+
+    def _accept_waiting(self) -> None:
+        """The system resets connections that nobody has accepted by the time their listener is closed."""
+        loop = asyncio.get_running_loop()
+        for port in self._ports:
+            port.setblocking(False)
+            for _ in range(BACKLOG):
+                try:
+                    connection, _ = port.accept()
+                except OSError:  # there is no further one
+                    break
+                connection.setblocking(False)
+                task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+                self._accepting.add(task)
+                task.add_done_callback(self._accepting.discard)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
