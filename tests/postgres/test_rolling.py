@@ -119,6 +119,19 @@ def test_a_dropped_index_goes_when_the_last_server_of_the_old_version_has_left(
     assert new.call("users:names", index="by_n") == ["bob", "ada"]
 
 
+def test_the_last_server_of_a_version_ends_like_any_other(start: Callable[[Any], Server]) -> None:
+    """It retires its version itself, which is no reason to start anew."""
+    old, new = start(OLD), start(NEW)
+    told: list[str] = []
+    old.backend.on_unhealthy = lambda: told.append("start anew")
+    new.call("users:add", name="ada", n=1.0)
+
+    old.close()
+
+    assert old.backend.database.broken is None
+    assert not told
+
+
 def test_while_two_versions_are_served_a_write_fits_both(start: Callable[[Any], Server]) -> None:
     old = start(OLD)
     new = start(NEW)

@@ -530,7 +530,9 @@ class Database:
 
     def _learn_tables(self, snapshot: Snapshot) -> None:
         stored = read_stored_tables(snapshot)
-        if self._version is not None and all(found.version != self._version for found in stored.schemas):
+        # Whoever leaves may retire the version himself.
+        is_to_stay = self._version is not None and not self._left.is_set()
+        if is_to_stay and all(found.version != self._version for found in stored.schemas):
             self._committer.broken = StorageError(
                 "Other servers took this one for gone and have retired its version of the schema: it must start anew."
             )

@@ -117,7 +117,8 @@ class _Running:
         loop = asyncio.get_running_loop()
 
         def unhealthy() -> None:
-            loop.call_soon_threadsafe(self._restart)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends anyway
+                loop.call_soon_threadsafe(self._restart)
 
         self._backend.on_unhealthy = unhealthy
         # Whether nobody is to be waited for, a worker's parent says: service managers may signal both of them.
