@@ -1,0 +1,262 @@
+"""Two servers on one PostgreSQL behind each proxy of `deploy/`: what clients notice of it when one of them goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from camber.client import Client
+from camber.settings import Settings
+from camber.sync.worker import PING_SECONDS
+from tests.crashes.servers import Server
+from tests.deploy.proxies import FILES, KINDS, Proxy
+from tests.postgres.cluster import Cluster
+from tests.wire.running_server import REPOSITORY
+
+APPLICATION = REPOSITORY / "tests/deploy/app"
+PATIENCE = 60.0
+SEEN_SECONDS = 3.0
+"""By then haproxy, which looks every second, has noticed that a server is back. nginx tries all of them each time."""
+
+
+def installed(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed"))
+
+
+@dataclass
+class Site:
+    """Two servers on one database and the proxy in front of them."""
+
+    proxy: Proxy
+    servers: list[Server]
+
+    def connections_to(self, server: Server) -> int:
+        """How many connections this server has at the moment."""
+        established, port = "01", f"{server.port:04X}"
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        pairs = [(columns[1].rpartition(":")[2], columns[3]) for columns in map(str.split, lines)]
+        return pairs.count((port, established))
+
+    def stop(self, server: Server) -> None:
+        """SIGTERM, and wait until it has ended."""
+        assert server.end(signal.SIGTERM) == 0
+
+    def start(self, server: Server) -> None:
+        server.start()
+        server.wait_until_ready()
+        time.sleep(SEEN_SECONDS)
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, postgres: Cluster, tmp_path: Path) -> Iterator[Site]:
+    url = postgres.new_database()
+    env = {"CAMBER_DATABASE_URL": url, "CAMBER_TRUSTED_PROXIES": "127.0.0.1"}
+    with ExitStack() as stack:
+        stack.callback(postgres.drop_database, url)
+        servers = [Server(APPLICATION, tmp_path / f"data {number}", env=env) for number in (1, 2)]
+        for server in servers:
+            stack.callback(kill, server)
+            server.start()
+        for server in servers:
+            server.wait_until_ready()
+        proxy = stack.enter_context(KINDS[request.param]([server.port for server in servers]))
+        site = Site(proxy, servers)
+        wait_until(lambda: ask(site.proxy, "GET", "/readyz") == (200, b"ready"))
+        yield site
+
+
+def kill(server: Server) -> None:
+    if server.process is not None:
+        server.end(signal.SIGKILL)
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def ask(proxy: Proxy, method: str, path: str, body: object = None, **headers: str) -> tuple[int, bytes]:
+    """One request on a connection of its own; 0 where no answer came."""
+    connection = HTTPSConnection("127.0.0.1", proxy.port, timeout=PATIENCE, context=proxy.trust())
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def call(proxy: Proxy, kind: str, path: str, **args: object) -> tuple[int, Any]:
+    status, body = ask(proxy, "POST", f"/api/{kind}", {"path": path, "args": args})
+    return status, json.loads(body)["value"] if status == 200 else body
+
+
+@dataclass
+class Watcher:
+    """A live client that watches one number; it holds what it saw last."""
+
+    client: Client
+    value: float = -1
+
+    async def watch(self) -> None:
+        async for value in self.client.subscribe("counters:get", {"name": "live"}):
+            assert value >= self.value, "the number went back"
+            self.value = value
+
+
+@dataclass
+class Crowd:
+    """Live clients that watch, one that adds over its socket, and one that adds over HTTP, all at once."""
+
+    proxy: Proxy
+    watchers: list[Watcher] = field(default_factory=list[Watcher])
+    added: int = 0
+    statuses: list[int] = field(default_factory=list[int])
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def add_over_the_socket(self) -> None:
+        async with Client(self.proxy.url) as client:
+            while not self.stopping.is_set():
+                await client.mutation("counters:add", {"name": "live"})
+                self.added += 1
+
+    async def add_over_http(self) -> None:
+        while not self.stopping.is_set():
+            status, _ = await asyncio.to_thread(call, self.proxy, "mutation", "counters:add", name="http")
+            self.statuses.append(status)
+
+    async def all_see(self, value: float) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while (seen := [watcher.value for watcher in self.watchers]) != [value] * len(seen):
+            assert time.monotonic() < deadline, f"{value} is to be seen, and these are: {seen}"
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def crowd_behind(proxy: Proxy) -> AsyncGenerator[Crowd]:
+    crowd = Crowd(proxy)
+    async with asyncio.TaskGroup() as tasks:
+        crowd.watchers = [Watcher(Client(proxy.url)) for _ in range(8)]
+        for watcher in crowd.watchers:
+            await watcher.client.__aenter__()
+        watching = [tasks.create_task(watcher.watch()) for watcher in crowd.watchers]
+        adding = [tasks.create_task(crowd.add_over_the_socket()), tasks.create_task(crowd.add_over_http())]
+        try:
+            await crowd.all_see(crowd.watchers[0].value)
+            yield crowd
+            crowd.stopping.set()
+            await asyncio.gather(*adding)
+            await crowd.all_see(crowd.added)
+        finally:
+            for task in [*watching, *adding]:
+                task.cancel()
+            for watcher in crowd.watchers:
+                with suppress(Exception):
+                    await watcher.client.__aexit__(None, None, None)
+
+
+def run_with_crowd(site: Site, monkeypatch: pytest.MonkeyPatch, story: Callable[[Crowd], Any]) -> Crowd:
+    """Go through the story, in a thread, while the crowd is at work."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.proxy.authority))
+
+    async def whole() -> Crowd:
+        async with asyncio.timeout(4 * PATIENCE), crowd_behind(site.proxy) as crowd:
+            await asyncio.to_thread(story, crowd)
+        return crowd
+
+    return asyncio.run(whole())
+
+
+@pytest.mark.parametrize("site", [installed(name) for name in KINDS], indirect=True)
+def test_live_clients_go_on_when_one_server_after_the_other_is_drained(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def roll(crowd: Crowd) -> None:
+        wait_until(lambda: crowd.added > 5)
+        assert all(site.connections_to(server) > 2 for server in site.servers), "one server has everybody"
+        for server in site.servers:
+            before = crowd.added
+            site.stop(server)
+            wait_until(lambda before=before: crowd.added > before + 5)
+            site.start(server)
+
+    crowd = run_with_crowd(site, monkeypatch, roll)
+
+    # Over the socket everything is done once. Over HTTP the one call that was on its way may get no answer.
+    assert call(site.proxy, "query", "counters:get", name="live") == (200, crowd.added)
+    failed = [status for status in crowd.statuses if status != 200]
+    done = call(site.proxy, "query", "counters:get", name="http")[1]
+    assert len(failed) <= len(site.servers), crowd.statuses
+    assert len(crowd.statuses) - len(failed) <= done <= len(crowd.statuses)
+
+
+@pytest.mark.parametrize("site", [installed(name) for name in KINDS], indirect=True)
+def test_a_call_that_runs_is_answered_by_the_server_that_goes(site: Site) -> None:
+    async def asked() -> list[tuple[int, Any]]:
+        waiting = [asyncio.to_thread(call, site.proxy, "action", "counters:wait", seconds=4) for _ in range(4)]
+        running = [asyncio.create_task(each) for each in waiting]
+        await asyncio.sleep(1.5)
+        assert all(site.connections_to(server) for server in site.servers)
+        await asyncio.to_thread(site.stop, site.servers[0])
+        return await asyncio.gather(*running)
+
+    assert asyncio.run(asked()) == [(200, "waited")] * 4
+
+
+@pytest.mark.parametrize("site", [installed("haproxy")], indirect=True)
+def test_a_server_that_haproxy_was_told_of_goes_without_one_failed_call(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def roll(crowd: Crowd) -> None:
+        for name, server in zip(("one", "two"), site.servers, strict=True):
+            site.proxy.command(f"set server camber/{name} state drain")
+            time.sleep(0.5)
+            site.stop(server)
+            site.start(server)
+            site.proxy.command(f"set server camber/{name} state ready")
+            wait_until(lambda: site.proxy.command("show stat camber 4 -1").count(",UP,") == 2)
+
+    crowd = run_with_crowd(site, monkeypatch, roll)
+
+    assert set(crowd.statuses) == {200}
+    assert call(site.proxy, "query", "counters:get", name="live") == (200, crowd.added)
+
+
+@pytest.mark.parametrize("site", [installed(name) for name in KINDS], indirect=True)
+def test_the_address_of_a_client_is_what_the_proxy_says_and_not_what_the_client_does(site: Site) -> None:
+    connection = HTTPSConnection(
+        "127.0.0.1", site.proxy.port, timeout=PATIENCE, context=site.proxy.trust(), source_address=("127.0.0.9", 0)
+    )
+    body = json.dumps({"path": "counters:address", "args": {}})
+    connection.request("POST", "/api/mutation", body, {"X-Forwarded-For": "203.0.113.7"})
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+
+    assert answer["value"] == "127.0.0.9"
+
+
+@pytest.mark.parametrize("name", ["haproxy.cfg", "nginx.conf"])
+def test_nothing_that_lives_is_cut_off_by_the_proxy(name: str) -> None:
+    text = (FILES / name).read_text()
+    found = {words: float(seconds) for words, seconds in re.findall(r"([a-z_]+(?: \w+)?) +(\d+)s", text)}
+
+    sockets = found["timeout tunnel"] if name == "haproxy.cfg" else found["proxy_read_timeout"]
+    calls = found["timeout server"] if name == "haproxy.cfg" else found["proxy_read_timeout"]
+    assert sockets > 2 * PING_SECONDS
+    assert calls > Settings().action_seconds
