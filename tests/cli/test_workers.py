@@ -60,8 +60,8 @@ def library(project: Path) -> Path:
 
 @pytest.fixture
 def running(library: Path, postgres_url: str) -> Iterator[Serving]:
-    """A server of three workers on it."""
-    with workers(library, postgres_url, 3) as running:
+    """A server of two workers on it."""
+    with workers(library, postgres_url, 2) as running:
         yield running
 
 
@@ -219,7 +219,7 @@ def test_they_share_the_ports_and_the_data(running: Serving, library: Path) -> N
     address = address_of(library / ".camber")
 
     assert set(answering) == children(running)
-    assert len(answering) == 3
+    assert len(answering) == 2
     assert shown == [["Dune"]] * 30
     assert address is not None
     assert (address.pid, address.url) == (running.process.pid, running.url)
@@ -279,9 +279,9 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(running: Ser
 
     assert {int(pid) for pid, _ in meanwhile} <= children(running)
     after = who_answers(running)
-    assert len(after) == 3
+    assert len(after) == 2
     assert victim not in after
-    assert len(after.keys() & before) == 2
+    assert len(after.keys() & before) == 1
 
 
 def test_a_worker_that_can_not_start_again_is_tried_after_ever_longer_pauses(running: Serving, library: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_worker_that_can_not_start_again_is_tried_after_ever_longer_pauses(run
     pauses = [json.loads(line)["after_seconds"] for line in running.printed.splitlines() if "started again" in line]
     assert pauses[:3] == [0.5, 1.0, 2.0]
     assert len(still) == 10
-    assert len(who_answers(running)) == 3
+    assert len(who_answers(running)) == 2
 
 
 def test_a_worker_whose_functions_do_not_stop_is_replaced(library: Path, postgres_url: str) -> None:
@@ -335,7 +335,7 @@ def test_data_that_does_not_fit_ends_them_all_and_is_said_once(library: Path, po
     with workers(library, postgres_url, 2):
         camber(library, "run", "books:add", '{"title": "Dune"}')
     change(library, "schema.py", "    title: str\n", "    title: int\n")
-    with starting(library, postgres_url, 3) as refused:
+    with starting(library, postgres_url, 2) as refused:
         code = refused.process.wait(2 * PATIENCE)
 
     assert code == 1
@@ -347,7 +347,7 @@ def test_data_that_does_not_fit_ends_them_all_and_is_said_once(library: Path, po
 
 def test_code_that_does_not_load_ends_them_all_and_is_said_once(library: Path, postgres_url: str) -> None:
     (library / "backend/broken.py").write_text("import nothing_of_that_name\n")
-    with starting(library, postgres_url, 3) as refused:
+    with starting(library, postgres_url, 2) as refused:
         code = refused.process.wait(2 * PATIENCE)
 
     assert code == 1
@@ -372,8 +372,8 @@ def test_all_take_the_new_code_at_one_command(running: Serving, library: Path) -
     result = camber(library, "reload")
 
     assert result.code == 0, result
-    assert result.out.splitlines() == ["reloaded by 3 workers:", "  file books.py changed"]
-    assert sorted(who_answers(running).values()) == ["2"] * 3
+    assert result.out.splitlines() == ["reloaded by 2 workers:", "  file books.py changed"]
+    assert sorted(who_answers(running).values()) == ["2"] * 2
 
 
 def test_code_that_can_not_be_served_is_taken_by_none(running: Serving, library: Path) -> None:
@@ -389,7 +389,7 @@ def test_code_that_can_not_be_served_is_taken_by_none(running: Serving, library:
     assert (misfit.code, broken.code) == (1, 1)
     assert "1 misfit. Nothing was changed." in misfit.err
     assert "backend/settings.py:22: invalid syntax" in broken.err
-    assert sorted(who_answers(running).values()) == ["1"] * 3
+    assert sorted(who_answers(running).values()) == ["1"] * 2
 
 
 def test_a_hangup_signal_to_the_parent_does_the_same(running: Serving, library: Path) -> None:
@@ -397,7 +397,7 @@ def test_a_hangup_signal_to_the_parent_does_the_same(running: Serving, library: 
     running.process.send_signal(signal.SIGHUP)
     wait_for(running, "the code was loaded anew")
 
-    assert sorted(who_answers(running).values()) == ["2"] * 3
+    assert sorted(who_answers(running).values()) == ["2"] * 2
 
 
 def test_a_hangup_signal_to_all_processes_is_taken_once(running: Serving, library: Path) -> None:
@@ -406,7 +406,7 @@ def test_a_hangup_signal_to_all_processes_is_taken_once(running: Serving, librar
         os.kill(pid, signal.SIGHUP)
     wait_for(running, "the code was loaded anew")
 
-    assert sorted(who_answers(running).values()) == ["2"] * 3
+    assert sorted(who_answers(running).values()) == ["2"] * 2
     assert running.printed.count("the code was loaded anew") == 1
     assert "ReloadRunning" not in running.printed
 
