@@ -78,6 +78,9 @@ __all__ = [
 
 MAX_ABANDONED_THREADS = 3
 HOUSEKEEPING_SECONDS = 30.0
+CLEARED_AT_ONCE = 500
+"""Rows that have run out, in one transaction; while there are more the next one follows after CLEARING_PAUSE seconds."""
+CLEARING_PAUSE = 0.25
 SQL_SECONDS = 10.0
 SPARE_READERS = 8
 
@@ -132,7 +135,7 @@ class Backend:
         self._is_made = True
         self._looks = _Looks(self.database)
         self._serve(application)
-        self._housekeeper = _every(HOUSEKEEPING_SECONDS, self._keep_house)
+        self._housekeeper = _after(HOUSEKEEPING_SECONDS, self._keep_house)
 
     @classmethod
     def open(
@@ -424,8 +427,13 @@ class Backend:
         if self._closed:
             return
         self._runner.held.drop_expired()
-        self.database.submit(_Housekeeping())
-        self._housekeeper = _every(HOUSEKEEPING_SECONDS, self._keep_house)
+        self.database.submit(_Housekeeping(self._kept_house))
+
+    def _kept_house(self, gone: int) -> None:
+        if not self._closed:
+            self._housekeeper = _after(
+                CLEARING_PAUSE if gone == CLEARED_AT_ONCE else HOUSEKEEPING_SECONDS, self._keep_house
+            )
 
 
 class _Deliveries:
@@ -504,15 +512,21 @@ class _Housekeeping:
 
     seconds = 1.0
 
+    def __init__(self, settled: Callable[[int], None]) -> None:
+        """`settled` is told how many rows are gone."""
+        self._settled = settled
+        self._gone = 0
+
     def run(self, transaction: Transaction) -> None:
-        forget_expired(transaction, at_most=1000)
+        self._gone = forget_expired(transaction, at_most=CLEARED_AT_ONCE)
 
     def settle(self, timestamp: Timestamp | None, error: Exception | None) -> None:  # noqa: ARG002
         if error is not None:
             _log.warning("what has run out could not be dropped", exc_info=error)
+        self._settled(0 if error is not None else self._gone)
 
 
-def _every(seconds: float, step: Callable[[], None]) -> threading.Timer:
+def _after(seconds: float, step: Callable[[], None]) -> threading.Timer:
     timer = threading.Timer(seconds, step)
     timer.daemon = True
     timer.start()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from camber import MutationCtx, days, define_table, hours, v
+from camber import MutationCtx, backend, days, define_table, hours, v
 from camber.database import (
     DatabaseWriter,
     RememberedResult,
@@ -18,8 +19,9 @@ from camber.database import (
     remember,
     remembered,
 )
+from camber.database.catalog import SYSTEM_CATALOG
 from camber.errors import RequestError
-from camber.storage import Timestamp
+from camber.storage import BY_CREATION_TIME, Timestamp
 from tests.database.playground import Playground, playground
 
 THINGS = define_table("things", v.any())
@@ -145,6 +147,25 @@ def test_requests_are_remembered_across_a_restart_and_for_a_day(world: Playgroun
     world.backend.clock.advance(days(1))
     assert clean(world) == 1
     assert Request(world, key()).send().found is None
+
+
+def test_all_that_has_run_out_is_cleared_away_however_much_it_is(world: Playground, monkeypatch: Any) -> None:
+    monkeypatch.setattr(backend, "HOUSEKEEPING_SECONDS", 0.05)
+    monkeypatch.setattr(backend, "CLEARED_AT_ONCE", 2)
+    for number in range(7):
+        Request(world, key(number)).send()
+    world.restart()
+    world.backend.clock.advance(days(1) + hours(1))
+    Request(world, key(7)).send()
+
+    def remembered_requests() -> int:
+        with world.backend.engine.database.snapshot() as snapshot:
+            return snapshot.count(SYSTEM_CATALOG.by_name["_session_requests"].number, BY_CREATION_TIME, b"", None)
+
+    deadline = time.monotonic() + 20
+    while remembered_requests() > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class Cleaning:

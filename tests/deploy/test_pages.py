@@ -51,6 +51,7 @@ FIGURES: list[tuple[str, str, tuple[float, ...]]] = [
     ("reference/growth.md", "with its result up to {} KiB", (requests.MAX_RESULT_BYTES / KIB,)),
     ("reference/growth.md", "those of {} hours", (requests.KEPT_MS / 3_600_000,)),
     ("reference/growth.md", "that every process runs each {} seconds", (backend.HOUSEKEEPING_SECONDS,)),
+    ("reference/growth.md", "It deletes {} rows at most", (backend.CLEARED_AT_ONCE,)),
     ("reference/growth.md", "the others after {} seconds without a word", (rolling.GONE_SECONDS,)),
     ("reference/growth.md", "the index keys it touched, up to {} KiB", (WHOLE_TABLE_BYTES / KIB,)),
     ("reference/growth.md", "the process that commits, every {} seconds", (committer.COMMITS_KEPT_NS / 6e9,)),
