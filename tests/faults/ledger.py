@@ -142,12 +142,16 @@ class Ledger:
         self.check_seats(state.taken, "in the end")
         self.expect(dict(state.tallies) == tallies, f"{state.tallies} entries are counted, not {dict(tallies)}")
 
-    def set_back(self, state: State) -> None:
-        """An older state was put back: what is not in it is gone, whatever its writer was told. Who waits will ask again."""
+    def ended(self) -> list[Write]:
+        """Those of which somebody was told how they ended."""
+        return [write for writes in self.writes.values() for write in writes if write.end is not None]
+
+    def set_back(self, ended: Iterable[Write], state: State) -> None:
+        """An older state was put back: of what had `ended` before it was seen, only what is in it is there."""
         there = {(str(entry[0]), int(entry[1])) for entry in state.entries}
-        for write in [write for writes in self.writes.values() for write in writes]:
+        for write in ended:
             write.at = None
-            write.is_there = None if write.end is None else write.key in there
+            write.is_there = write.key in there
 
     def summary(self) -> str:
         """How many writes ended how."""

@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from tests.faults.fleet import Fleet
-from tests.faults.load import IS_LONG, SEED, load_on, rounds
+from tests.faults.load import IS_LONG, SEED, load_on, only_long, rounds
 from tests.postgres.cluster import Cluster
 from tests.postgres.proxy import Connection, End, Proxy
 
@@ -67,8 +67,15 @@ def strike(proxy: Proxy, step: str, moment: str, act: Act, *, skip: int) -> bool
     return True
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("ends", [(), ("client",)], ids=["for both", "for the server alone"])
+@pytest.mark.parametrize(
+    ("moment", "ends"),
+    [
+        pytest.param("before", (), id="before, for both"),
+        pytest.param("after", (), id="after, for both", marks=only_long),
+        pytest.param("before", ("client",), id="before, for the server alone", marks=only_long),
+        pytest.param("after", ("client",), id="after, for the server alone"),
+    ],
+)
 def test_a_connection_is_cut(proxy: Proxy, fleet: Fleet, moment: str, ends: tuple[End, ...]) -> None:
     """Alone: PostgreSQL does not notice, as where a machine has lost its network; it ends the transaction after a while."""
     random = Random(SEED)

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from tests.faults.fleet import Fleet
-from tests.faults.load import SEED, load_on, rounds
+from tests.faults.load import SEED, load_on, only_long, rounds
 from tests.postgres.cluster import Cluster
 
 SECONDS_TO_GO_ON = 30.0
@@ -19,7 +19,7 @@ SECONDS_TO_GO_ON = 30.0
 pytestmark = pytest.mark.torture
 
 
-@pytest.mark.parametrize("how", ["kill", "immediate", "fast"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("immediate", marks=only_long), "fast"])
 def test_servers_outlive_their_database(cluster: Cluster, fleet: Fleet, how: str) -> None:
     random = Random(SEED)
     with load_on(fleet) as load:

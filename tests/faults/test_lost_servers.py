@@ -16,7 +16,7 @@ import pytest
 from tests.crashes.consistency import contents_of
 from tests.crashes.servers import Server
 from tests.faults.fleet import Fleet
-from tests.faults.load import SEED, load_on, rounds
+from tests.faults.load import SEED, load_on, only_long, rounds
 
 SECONDS_TO_GO_ON = 10.0
 SECONDS_TO_GO_ON_AFTER_SILENCE = 20.0
@@ -38,6 +38,7 @@ def test_a_killed_server_takes_nothing_with_it(fleet: Fleet) -> None:
             load.wait_for_writes()
 
 
+@only_long
 def test_all_are_killed_at_once(fleet: Fleet, database: str) -> None:
     """What they leave behind agrees with itself: every document, key and time."""
     random = Random(SEED)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.faults.fleet import Fleet
-from tests.faults.load import load_on, rounds
+from tests.faults.load import load_on, only_long, rounds
 from tests.postgres.cluster import Cluster
 
 pytestmark = pytest.mark.torture
@@ -24,7 +24,10 @@ def copy(folder: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", folder, target], check=True)
 
 
-@pytest.mark.parametrize("before_it", [True, False], ids=["servers are stopped", "servers run on"])
+@pytest.mark.parametrize(
+    "before_it",
+    [pytest.param(True, id="servers are stopped", marks=only_long), pytest.param(False, id="servers run on")],
+)
 def test_clients_that_are_ahead_come_back_to_the_truth(cluster: Cluster, fleet: Fleet, before_it: bool) -> None:
     with load_on(fleet) as load:
         for _ in range(rounds(10)):

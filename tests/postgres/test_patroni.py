@@ -19,6 +19,8 @@ ROUNDS = min(5, int(os.environ.get("CAMBER_TORTURE_ROUNDS", "1"))) if "CAMBER_TO
 pytestmark = [
     pytest.mark.torture,
     pytest.mark.skipif(not is_installed(), reason="patroni, etcd or PostgreSQL is not installed"),
+    # Its short form is the failover of tests/faults.
+    pytest.mark.skipif("CAMBER_TORTURE" not in os.environ, reason="scripts/torture runs it"),
 ]
 
 
