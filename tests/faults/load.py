@@ -82,9 +82,16 @@ class Load:
         self._lives = []
 
     def let_each_writer_stay(self) -> None:
-        """Each calls one server only, so that not all of them wait for the same one."""
-        for number, writer in enumerate(self.writers):
-            writer.only = self.fleet.servers[number % len(self.fleet.servers)]
+        """Each calls one server only, so that not all of them wait for the same one; returns when the last calls to others have ended."""
+        homes = [self.fleet.servers[number % len(self.fleet.servers)] for number in range(len(self.writers))]
+        before = [writer.done[home.data.name] for writer, home in zip(self.writers, homes, strict=True)]
+        for writer, home in zip(self.writers, homes, strict=True):
+            writer.only = home
+        deadline = time.monotonic() + PATIENCE
+        for writer, home, count in zip(self.writers, homes, before, strict=True):
+            while writer.done[home.data.name] == count:
+                assert time.monotonic() < deadline, f"{writer.name} gets no answer from {home.data.name}"
+                time.sleep(0.02)
 
     def done_by(self, server: Server) -> int:
         """How many writes over HTTP this server has acknowledged."""
