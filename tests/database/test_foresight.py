@@ -47,6 +47,8 @@ def test_a_look_up_by_an_argument_is_foreseen_after_one_run(snapshot: Snapshot) 
     assert foreseen(foresight, snapshot, name="nobody") == {by_name("nobody"): []}
     assert foreseen(foresight, snapshot, other="bob") == {}
     assert foreseen(foresight, snapshot, name=["bob"]) == {}
+    assert foreseen(foresight, snapshot, name="bob \ud800") == {}
+    assert foreseen(foresight, snapshot, **{f"name {number}": "bob" for number in range(100)}) == {}
 
 
 def test_a_text_may_have_been_put_in_lower_case_and_several_may_stand_together(snapshot: Snapshot) -> None:

@@ -9,7 +9,9 @@ has read is what it asked for itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from camber.storage import Row, Snapshot
@@ -116,10 +118,10 @@ def _whole(table: int, index: int, lower: bytes, limit: int) -> LookUp:
 def _keys_of(arguments: Mapping[str, Any]) -> dict[_Form, bytes]:
     """The keys that a look-up by these arguments can have in it."""
     keys: dict[_Form, bytes] = {}
-    for name, value in arguments.items():
-        if isinstance(value, str) and len(value) <= _LONGEST_TEXT and len(keys) < 2 * _MOST_ARGUMENTS:
-            keys[name, False] = key_of(value)
-            keys[name, True] = key_of(value.lower())
+    for name, value in islice(arguments.items(), _MOST_ARGUMENTS):
+        if isinstance(value, str) and len(value) <= _LONGEST_TEXT:
+            with suppress(UnicodeEncodeError):  # a lone surrogate, which the call itself will refuse
+                keys[name, False], keys[name, True] = key_of(value), key_of(value.lower())
     return keys
 
 
