@@ -20,9 +20,6 @@ from camber.storage.postgres.connections import Connection, execute
 from camber.storage.postgres.tables import (
     TableSql,
     add_columns,
-    columns_of,
-    count_rows,
-    create_indexes,
     create_table,
     drop_index,
     drop_table,
@@ -30,6 +27,7 @@ from camber.storage.postgres.tables import (
     rows_after,
 )
 from camber.storage.postgres.views import create_view, drop_view
+from camber.storage.table_sql import columns_of, count_rows, create_indexes
 
 BATCH = 500
 _READERS_MILLISECONDS = 200

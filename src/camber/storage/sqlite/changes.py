@@ -21,8 +21,6 @@ from camber.storage.sqlite.connections import Cursor
 from camber.storage.sqlite.tables import (
     TableSql,
     add_columns,
-    count_rows,
-    create_indexes,
     create_table,
     drop_index,
     drop_table,
@@ -31,6 +29,7 @@ from camber.storage.sqlite.tables import (
     rows_after,
 )
 from camber.storage.sqlite.views import create_view, drop_view
+from camber.storage.table_sql import count_rows, create_indexes
 
 _BATCH = 500
 
