@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from camber.errors import DataFolderError
+from camber.server.small_files import clear_unfinished, written_beside
 
 ADDRESS_FILE: Final = "server.json"
 
@@ -56,12 +56,11 @@ def address_of(data: Path) -> Address | None:
 def written_down(data: Path, address: Address) -> Generator[None]:
     """Say in the data folder where the server is, as long as it is there. Raises DataFolderError."""
     path = data / ADDRESS_FILE
-    beside = path.with_name(f".{path.name}.{address.pid}.{secrets.token_hex(4)}")
     said = {name: value for name, value in asdict(address).items() if value != ""}
     try:
-        beside.touch(0o600, exist_ok=False)
-        beside.write_text(json.dumps(said), "utf-8")
-        beside.replace(path)
+        clear_unfinished(data)
+        with written_beside(path, json.dumps(said)) as written:
+            written.replace(path)
     except OSError as error:
         raise DataFolderError(f"{path} can't be written: {error.strerror}") from error
     try:

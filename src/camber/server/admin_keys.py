@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final, TypeGuard
 
 from camber.errors import DataFolderError
+from camber.server.small_files import sync_folder, written_beside
 
 SECRET_FILE: Final = "secret"
 
@@ -164,51 +164,31 @@ def _make_folder(data: Path) -> None:
 
 def _write_first(path: Path) -> None:
     """Put a secret where there is none; if another process does so at the same time, its secret stands."""
-    written = _write_beside(path, new_secret())
-    try:
-        # A link, not a rename: it fails where the name exists by now, so two processes that start together agree on one secret.
-        path.hardlink_to(written)
-    except FileExistsError:
-        pass
-    except OSError:
-        # A file system without hard links.
-        written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with _written_beside(path, new_secret()) as written:
+        try:
+            # A link, not a rename: it fails where the name exists by now, so two processes that start together agree on one secret.
+            path.hardlink_to(written)
+        except FileExistsError:
+            pass
+        except OSError:
+            # A file system without hard links.
+            written.replace(path)
+    sync_folder(path.parent)
 
 
 def _replace(path: Path, secret: str) -> None:
-    written = _write_beside(path, secret)
-    try:
+    with _written_beside(path, secret) as written:
         written.replace(path)
-    except OSError as error:
-        written.unlink(missing_ok=True)
-        raise DataFolderError(f"the secret {path} can't be replaced: {error.strerror}") from error
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _write_beside(path: Path, secret: str) -> Path:
-    """The secret, on disk and readable by nobody else, in a file that is not yet the one that counts."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+@contextlib.contextmanager
+def _written_beside(path: Path, secret: str) -> Generator[Path]:
     try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with written_beside(path, secret + "\n") as written:
+            yield written
     except OSError as error:
-        raise DataFolderError(f"no secret can be written to {path.parent}: {error.strerror}") from error
-    with os.fdopen(handle, "w") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return beside
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        raise DataFolderError(f"the secret {path} can't be written: {error.strerror}") from error
 
 
 def _stamp(path: Path) -> _Stamp | None:
