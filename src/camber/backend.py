@@ -333,7 +333,10 @@ class Backend:
         return self._runner.transact(step, lines)
 
     async def hold_snapshot(self) -> Timestamp:
-        """Keep the latest state for 30 seconds, so that several queries can be run on it; at most 16 are kept."""
+        """Keep the latest state for 30 seconds, so that several queries can be run on it.
+
+        At most 16 are kept, with PostgreSQL at most half as many as `database_connections`.
+        """
         return await asyncio.to_thread(self._runner.held.hold)  # it may have to wait for a commit
 
     async def sql(self, statement: str, *, limit: int) -> SqlResult:

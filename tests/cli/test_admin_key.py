@@ -100,6 +100,10 @@ def test_all_servers_of_a_database_have_one_key_and_a_new_one_takes_its_place(pr
             running.wait_for('"serving"')
         old = camber(project, "admin-key", env=env).out.strip()
         assert all(accepts(running, old) for running in servers)
+        refused = camber(project, "admin-key", "rotate", "--data", "one")
+        assert (refused.code, refused.out) == (2, "")
+        assert "CAMBER_DATABASE_URL" in refused.err, "without it only the folder's copy would change"
+        assert camber(project, "admin-key", "--data", "one").out.strip() == old
 
         new = camber(project, "admin-key", "rotate", "--data", "one", env=env).out.strip()
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from camber.cli import env_files
 from camber.cli.places import data_folder, nearest_data_folder, nearest_file
 from camber.cli.printing import note, say
-from camber.errors import DataFolderError
+from camber.errors import ConfigurationError, DataFolderError
 from camber.settings import Settings
 
 
@@ -48,6 +48,8 @@ def print_admin_key(
         _of_database(settings, folder, rotate=action == "rotate")
         return
     name = settings.instance_name
+    if action == "rotate":
+        _refuse_a_copy(folder)
     key = admin_key(folder, create=True, instance_name=name)
     if action == "rotate":
         old, key = key, rotate_admin_key(folder, instance_name=name)
@@ -69,6 +71,17 @@ def _of_database(settings: Settings, folder: Path, *, rotate: bool) -> None:
             copy_shared_secret(url, folder)
         except DataFolderError as error:
             note(f"the data folder does not have the key: {error}")
+
+
+def _refuse_a_copy(folder: Path) -> None:
+    from camber.server import address_of
+
+    address = address_of(folder)
+    if address is not None and address.database:
+        raise ConfigurationError(
+            f"the server of {folder} works on {address.database}, and the key is made from a secret in there;"
+            " this folder has a copy. Set CAMBER_DATABASE_URL to what the server has, and rotate again"
+        )
 
 
 def _folder(given: Path | None) -> Path:

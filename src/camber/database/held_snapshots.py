@@ -53,10 +53,10 @@ class HeldSnapshot:
 
 
 class HeldSnapshots:
-    """At most 16 snapshots for 30 seconds each; the oldest goes when there would be more. Safe for several threads."""
+    """At most `most` snapshots for 30 seconds each; the oldest goes when there would be more. Safe for several threads."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, *, most: int = MAX_HELD) -> None:
+        self._storage, self._most = storage, most
         self._lock = threading.Lock()
         self._held: OrderedDict[Timestamp, HeldSnapshot] = OrderedDict()
 
@@ -71,7 +71,7 @@ class HeldSnapshots:
                 present.until = time.monotonic() + HELD_SECONDS
                 self._held.move_to_end(timestamp)
                 return timestamp
-            while len(self._held) >= MAX_HELD:
+            while len(self._held) >= self._most:
                 self._held.popitem(last=False)[1].close()
             self._held[timestamp] = HeldSnapshot(snapshot, time.monotonic() + HELD_SECONDS)
             return timestamp

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from camber.clock import Entropy
 from camber.database import Database, RequestKey, Transaction, Usage
-from camber.database.held_snapshots import HeldSnapshots
+from camber.database.held_snapshots import MAX_HELD, HeldSnapshots
 from camber.errors import RequestError
 from camber.functions.action_pool import ActionPool
 from camber.functions.application import canonical_path
@@ -45,6 +45,11 @@ def built_in_variables(url: str, site_url: str) -> dict[str, str]:
     return {"CONVEX_CLOUD_URL": url, "CONVEX_SITE_URL": site_url}
 
 
+def _snapshots_held(settings: Settings) -> int:
+    """How many may be kept: each has a connection, and of few connections to PostgreSQL half must stay for everybody else."""
+    return min(MAX_HELD, settings.database_connections // 2) if settings.database_url else MAX_HELD
+
+
 class Runner:
     """Runs the functions of one deployment. Safe for several threads."""
 
@@ -67,7 +72,7 @@ class Runner:
         self.run_records = RunRecords(database.clock)
         """The last runs, for the operator."""
         self._finished = finished
-        self.held = HeldSnapshots(database.storage)
+        self.held = HeldSnapshots(database.storage, most=_snapshots_held(settings))
         self._queries = QueryPool(
             database, threads=settings.query_threads, finished=finished, on_abandoned=on_abandoned
         )
