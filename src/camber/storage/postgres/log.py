@@ -16,6 +16,7 @@ from camber.errors import StorageError
 from camber.storage.interface import CommitRow, Timestamp
 from camber.storage.postgres.connections import Connection, Patience, connect, execute
 from camber.storage.postgres.failures import storage_error
+from camber.storage.postgres.statements import told
 
 _CHANNEL = "camber"
 _LOOK_SECONDS = 5
@@ -54,7 +55,8 @@ class PostgresLog:
                 if self._is_to_ring:
                     self._is_to_ring = False
                     with self._patience.at_most(connection, _LOOK_SECONDS):
-                        execute(connection, f"NOTIFY {_CHANNEL}, '{self._name}'")
+                        # Not by psycopg, which would take what others have rung meanwhile for itself, and keep it.
+                        told(connection, f"NOTIFY {_CHANNEL}, '{self._name}'")
                 if self._has_heard(connection) or (left := until - time.monotonic()) <= 0:
                     return
                 # Not select(): a server with many clients has file numbers above what that can take.
