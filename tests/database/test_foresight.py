@@ -105,3 +105,25 @@ def test_many_who_add_the_same_names_at_once_add_each_once() -> None:
         assert backend.run("people:keys") == sorted({name.lower() for name in names})
 
     assert sum(added) == 30
+
+
+def test_many_who_look_for_a_row_by_its_id_find_it() -> None:
+    """An id is no key of an index, by which the database could look for many at once."""
+    people = define_table("people", {"name": v.string(), "calls": v.number()})
+
+    def add(ctx: MutationCtx, *, name: str) -> str:
+        return ctx.db.insert(people, {"name": name, "calls": 0.0})
+
+    def call(ctx: MutationCtx, *, id: str) -> str:
+        found = ctx.db.query(people).with_index("by_id", _id=id).unique()
+        assert found is not None
+        ctx.db.patch(people, id, {"calls": found["calls"] + 1})
+        return found["name"]
+
+    functions = {"people:add": add, "people:call": call}
+    with Backend.in_memory(define_schema(people), functions) as backend, ThreadPoolExecutor(30) as threads:
+        ids = {backend.run("people:add", {"name": f"{number}"}): f"{number}" for number in range(10)}
+        wanted = [*ids] * 20
+        assert list(threads.map(lambda id: backend.run("people:call", {"id": id}), wanted)) == [
+            ids[id] for id in wanted
+        ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from camber.storage import Row, Snapshot
+from camber.storage import BY_ID, Row, Snapshot
 from camber.values import AFTER_KEY, key_of
 
 MOST_FUNCTIONS: Final = 1000
@@ -80,7 +80,7 @@ class Foresight:
         function.lessons += 1
         keys = _keys_of(arguments)
         for table, index, lower, upper, descending, limit in missed:
-            if descending or upper != lower + AFTER_KEY or len(function.patterns) >= MOST_PATTERNS:
+            if descending or index == BY_ID or upper != lower + AFTER_KEY or len(function.patterns) >= MOST_PATTERNS:
                 continue
             parts = _parts(lower, keys)
             pattern = _Pattern(table, index, limit, parts)
