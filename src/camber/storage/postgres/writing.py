@@ -192,7 +192,10 @@ class Writer:
                     return False
                 last = execute(connection, _LAST_COMMIT).fetchone()
                 assert last is not None
-                execute(connection, _ADD_COMMIT, (last[0] + 1, b"", secrets.token_bytes(16)), binary=True)
+                with _warnings_of(connection) as warnings:
+                    execute(connection, _ADD_COMMIT, (last[0] + 1, b"", secrets.token_bytes(16)), binary=True)
+                if warnings:  # this one was not waited for either
+                    raise StorageError(warnings[0])
                 return True
         finally:
             connection.close()
@@ -263,6 +266,23 @@ class Writer:
             connection.close()
             raise
         return connection
+
+
+@contextmanager
+def _warnings_of(connection: Connection) -> Generator[list[str]]:
+    """What PostgreSQL warns of meanwhile: of a commit, that a synchronous standby was not waited for."""
+    warnings: list[str] = []
+
+    def warned(said: psycopg.errors.Diagnostic) -> None:
+        if said.severity_nonlocalized == "WARNING":
+            warnings.append(said.message_primary or "")
+
+    connection.add_notice_handler(warned)
+    try:
+        yield warnings
+    finally:
+        with suppress(ValueError):
+            connection.remove_notice_handler(warned)
 
 
 def commits_after(connection: Connection, after: Timestamp) -> list[CommitRow]:
@@ -421,24 +441,15 @@ class PostgresWriteGroup(PostgresSnapshot):
             raise refused_write(error) from error
 
     def _commit(self, record: CommitRow) -> None:
-        connection, warnings = self.connection, list[str]()
-
-        def warned(said: psycopg.errors.Diagnostic) -> None:
-            if said.severity_nonlocalized == "WARNING":
-                warnings.append(said.message_primary or "")
-
-        connection.add_notice_handler(warned)
+        connection = self.connection
         try:
-            with self._patience.at_most(connection, STEP_SECONDS):
+            with self._patience.at_most(connection, STEP_SECONDS), _warnings_of(connection) as warnings:
                 ended = told(connection, "COMMIT")
         except psycopg.Error as error:
             if not is_lost(connection):
                 raise refused_write(error) from error
             self._settle(record, str(error))
             return
-        finally:
-            with suppress(ValueError):
-                connection.remove_notice_handler(warned)
         if ended != "COMMIT":
             raise CommitConflict("the transaction had failed")
         if warnings:
