@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from camber import (
@@ -259,6 +260,18 @@ def make_contended(first: Server, other: Server) -> None:
     other.call("numbers:add", name="a")
     first.go.set()
     assert waiting.result(PATIENCE) == 2
+
+
+def test_a_mutation_that_comes_when_the_database_has_just_been_put_back_is_done(
+    first: Server, other: Server, postgres_url: str
+) -> None:
+    make_contended(first, other)
+    with psycopg.connect(postgres_url) as sql:  # to before everything that was committed here
+        sql.execute("DELETE FROM camber.commits")
+        sql.execute("INSERT INTO camber.commits VALUES (1000, '', 'an older backup')")
+
+    assert first.start("numbers:add", name="b").result(PATIENCE) == 1
+    assert first.call("numbers:value", name="b") == other.call("numbers:value", name="b") == 1
 
 
 @pytest.mark.parametrize("is_forgotten", [False, True], ids=["the log reaches back", "the row was dropped"])

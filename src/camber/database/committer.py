@@ -29,8 +29,8 @@ from camber.database.overlay import Overlay
 from camber.database.reads import Read, Touched
 from camber.database.transaction import Attempt, CreationTimes, Kept, TableMissing, Transaction
 from camber.database.watchdog import Abandoned, Slot, Watchdog
-from camber.errors import CommitUnknownError, DatabaseUsageError, FunctionTimeoutError, StorageError
-from camber.storage import CommitConflict, CommitRow, Storage, Timestamp, WriteGroup
+from camber.errors import CommitUnknownError, DatabaseUsageError, FunctionTimeoutError, StorageError, UniqueIndexError
+from camber.storage import CommitConflict, CommitRow, Storage, Timestamp, UniqueKeyTaken, WriteGroup
 
 MAX_MEMBERS = 128
 MAX_GROUP_SECONDS = 0.005
@@ -65,11 +65,24 @@ class Mutation(Protocol):
 class _Member:
     """A mutation in a group, with how its run went."""
 
-    __slots__ = ("asked", "attempts", "error", "losses", "marks", "mutation", "reads", "timestamp", "wrote")
+    __slots__ = (
+        "asked",
+        "attempts",
+        "error",
+        "is_suspect",
+        "losses",
+        "marks",
+        "mutation",
+        "reads",
+        "timestamp",
+        "wrote",
+    )
 
     def __init__(self, mutation: Mutation, asked: Asked | None = None) -> None:
         self.mutation, self.asked = mutation, asked
         self.losses = 0
+        self.is_suspect = False
+        """Whether it is to run alone, as it may be the one that keeps its group from being committed."""
         self.reads: Sequence[Read] = ()
         self.marks: tuple[int, int] = (0, 0)
         """Between which marks of the overlay its writes are."""
@@ -259,6 +272,7 @@ class _Writer:
         self.running: _Member | None = None
         """The member that runs, or ran last: of a thread that was given up still the one, also when it has come back meanwhile."""
         self._group: WriteGroup | None = None
+        self._catalog = committer.catalog()
         self._on_disk = self._is_locked = False
         self._handler_seconds = 0.0
         self._transaction: Transaction | None = None
@@ -324,14 +338,17 @@ class _Writer:
         missing: str | None = None
         try:
             overlay = Overlay()
+            if committer.follower is not None and group.timestamp < marked:
+                # The database was put back to an earlier state. Without the lock, which is needed to find out where the log goes on.
+                group.close()
+                committer.feed.hurry()
+                return
             if committer.follower is not None and group.timestamp != marked:
                 # Another server may have made tables that the catalog must know.
                 if is_locked:
                     committer.take_in(group.lock(Timestamp(marked - 1)), marked)
                 else:
                     committer.feed.hurry()
-                if group.timestamp < marked:  # the database was put back to an earlier state
-                    return
             missing = self._run_members(group, overlay)
             if missing is None or self.members:
                 self._commit(group, overlay)
@@ -366,12 +383,19 @@ class _Writer:
         """Run waiting mutations until the group is full; returns the name of a table that has to be created first."""
         committer = self._committer
         catalog = committer.catalog()
+        if catalog is not self._catalog and committer.foresight is not None:
+            committer.foresight = Foresight()  # what is known is about indexes that may be gone
+        self._catalog = catalog
         kept = Kept()
         unforeseen = 0
         self._handler_seconds = 0.0
         while committer.waiting and len(self.members) < MAX_MEMBERS:
+            coming = committer.waiting[0]
             if self.members and (
-                self._handler_seconds > MAX_GROUP_SECONDS or isinstance(committer.waiting[0].mutation, _Alone)
+                self._handler_seconds > MAX_GROUP_SECONDS
+                or isinstance(coming.mutation, _Alone)
+                or coming.is_suspect
+                or self.members[0].is_suspect
             ):
                 break
             if unforeseen == 0:
@@ -440,7 +464,8 @@ class _Writer:
         raise _GroupSpoiled
 
     def _commit(self, group: WriteGroup, overlay: Overlay) -> None:
-        committer, catalog = self._committer, self._committer.catalog()
+        # The one that the members ran with. If others have changed it meanwhile, nobody has won.
+        committer, catalog = self._committer, self._catalog
         if group.failure is not None:
             raise group.failure
         base, news, since = group.timestamp, list[CommitRow](), Timestamp(0)
@@ -510,11 +535,18 @@ class _Writer:
         return overlay.only(member.marks for member in winners)
 
     def _run_again(self, losers: Sequence[_Member], conflict: CommitConflict | None) -> None:
-        """They lost to another server, and can't the next time."""
+        """They lost to another server, and can't the next time.
+
+        Where the database itself finds a conflict again, each of them runs alone, so that nobody is refused for what another one does.
+        """
         committer = self._committer
         committer.contended = CONTENDED_GROUPS
+        if isinstance(conflict, UniqueKeyTaken) and self._is_locked and len(losers) == 1:
+            _settle(losers[0].mutation, None, self._unique_index_error(conflict))
+            return
         for member in losers:
             member.losses += 1
+            member.is_suspect = conflict is not None and member.losses > 1
         again = [member for member in losers if member.losses <= MAX_LOSSES]
         committer.again(again, ())
         if len(again) < len(losers):  # nobody was in the way: the rows themselves are not as they should be
@@ -522,6 +554,14 @@ class _Writer:
                 [member for member in losers if member.losses > MAX_LOSSES],
                 StorageError(f"The commit failed: {conflict}"),
             )
+
+    def _unique_index_error(self, conflict: UniqueKeyTaken) -> Exception:
+        """Of a key that is taken and could not be looked for, as the index by it is still being made."""
+        for table in self._catalog.by_name.values():
+            for index in table.unique_indexes if table.number == conflict.table else ():
+                if index.number == conflict.index:
+                    return UniqueIndexError(table=table.name, index=index.name)
+        return StorageError(f"The commit failed: {conflict}")
 
     def _number_members(self, base: Timestamp, first: Timestamp) -> Timestamp:
         """Give members that wrote consecutive timestamps, others that of the state they saw; returns the group's."""

@@ -131,6 +131,8 @@ class Database:
         self._version: int | None = None
         self._server = entropy.random_bytes(8).hex()
         self._absences = Absences({})
+        self._learning = threading.Lock()
+        """Held while the tables are taken as a snapshot has them, so that no older one comes after a newer one."""
         self._left = threading.Event()
         log = storage.open_log()
         try:
@@ -236,7 +238,7 @@ class Database:
             if self._builder is None:
                 self._adapt(schema, None)
             else:
-                with self.snapshot() as snapshot:
+                with self._learning, self.snapshot() as snapshot:
                     self._serve_as(schema, snapshot)
             self.schema = schema
             activate()
@@ -284,7 +286,8 @@ class Database:
             try:
                 with closing(self.storage.write_group(locked=True)) as group:
                     if self._follower is not None:
-                        self._learn_tables(group)
+                        with self._learning:
+                            self._learn_tables(group)
                     elif group.timestamp != self._announced:  # another server has begun at the same time
                         self._announced = _announce_stored_tables(self.storage, group)
                     if fill is not None:
@@ -320,7 +323,7 @@ class Database:
         if self._builder is not None:
             group.apply(plan.steps, told)
             group.commit(writes, record)
-            with self.snapshot() as snapshot:
+            with self._learning, self.snapshot() as snapshot:
                 self._learn_tables(snapshot)
             committer.last = max(committer.last, timestamp)
             committer.take_in(news, since, record, touched)
@@ -369,7 +372,7 @@ class Database:
         except BaseException:
             self._leave()
             raise
-        with self.snapshot() as snapshot:
+        with self._learning, self.snapshot() as snapshot:
             self._serve_as(schema, snapshot)
 
     def _make_ready(self, builder: IndexBuilder, schema: Schema, progress: Progress | None) -> None:
@@ -385,7 +388,7 @@ class Database:
             except BaseException:
                 self._give_up()
                 raise
-            self._change(lambda snapshot: serve_plan(read_stored_tables(snapshot), schema), progress)
+            self._change(lambda snapshot: self._plan_to_serve(snapshot, schema), progress)
             self._change(self._plan_to_sweep, progress)
 
     def _plan_to_join(self, snapshot: Snapshot, schema: Schema) -> SchemaPlan:
@@ -396,6 +399,9 @@ class Database:
                 " code that is served, or name a server that runs"
             )
         return join_plan(stored, schema, self._joining_as, self.now_ms())
+
+    def _plan_to_serve(self, snapshot: Snapshot, schema: Schema) -> SchemaPlan:
+        return serve_plan(read_stored_tables(snapshot), schema, self._joining_as, self.now_ms())
 
     @property
     def _joining_as(self) -> str:
@@ -448,7 +454,7 @@ class Database:
             self._change(plan, None)
 
     def _serve_as(self, schema: Schema, snapshot: Snapshot) -> None:
-        """From now on this server has this version."""
+        """From now on this server has this version. Called as `_learn_tables` is."""
         self.schema = schema
         self._version = version_of(read_stored_tables(snapshot), schema)
         self._learn_tables(snapshot)
@@ -497,7 +503,8 @@ class Database:
     def _follow(self, log: CommitLog, on_settled: Callable[[], None]) -> None:
         with self.snapshot() as snapshot:
             at = snapshot.timestamp
-            self._learn_tables(snapshot)
+            with self._learning:
+                self._learn_tables(snapshot)
         self.feed.start_over(at)
         self._committer.last = max(self._committer.last, at)
         follower = self._follower = Follower(
@@ -517,7 +524,7 @@ class Database:
     def _learn(self, touched: Touched | None) -> None:
         """A commit of another server is about to be marked. If it changed the tables we must know them first."""
         if touched is None or touches_catalog(touched):
-            with self.snapshot() as snapshot:
+            with self._learning, self.snapshot() as snapshot:
                 self._learn_tables(snapshot)
         if touched is None or touches_deployment(touched):
             self._tell_of_deployment()
@@ -529,6 +536,7 @@ class Database:
             tell()
 
     def _learn_tables(self, snapshot: Snapshot) -> None:
+        """Take the tables as this snapshot has them. Whoever calls holds `_learning`, since before the snapshot was taken."""
         stored = read_stored_tables(snapshot)
         # Whoever leaves may retire the version himself.
         is_to_stay = self._version is not None and not self._left.is_set()

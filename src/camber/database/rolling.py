@@ -130,10 +130,15 @@ def check_documents(
         raise SchemaMismatchError(misfits.listed, total=misfits.total)
 
 
-def serve_plan(stored: StoredTables, schema: Schema) -> SchemaPlan:
-    """The version is served from here on: its indexes can be read by, the views show its columns."""
+def serve_plan(stored: StoredTables, schema: Schema, server: str, now_ms: float) -> SchemaPlan:
+    """The version is served from here on: its indexes can be read by, the views show its columns.
+
+    The server says once more that it is there: making what was missing may have taken longer than the others wait for a word.
+    """
     change = _Change(stored)
     version = version_of(stored, schema)
+    if version is not None:
+        change.seen(server, version, now_ms)
     for document in stored.documents["_schemas"]:
         if document["version"] == version and document.get("joining"):
             change.put("_schemas", document, _without(document, "joining"))
@@ -233,9 +238,13 @@ class Absences:
     """For how long servers have said nothing, by this server's own clock: theirs may be wrong."""
 
     seen: dict[str, tuple[float, float]]
+    looked: float = 0.0
 
     def gone(self, stored: StoredTables, now: float) -> set[str]:
         """The servers that are taken for gone; `now` is in seconds of a clock that is never set."""
+        if now - self.looked > 2 * BEAT_SECONDS:
+            self.seen = {}  # this one could not look for a while, as perhaps nobody could say a word
+        self.looked = now
         present = {document["server"]: document["seen"] for document in stored.documents["_servers"]}
         self.seen = {
             server: self.seen[server] if server in self.seen and self.seen[server][0] == seen else (seen, now)

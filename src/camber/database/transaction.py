@@ -465,11 +465,17 @@ class Transaction:
                 keys = [
                     None if key is None or self._is_free(table, place, key) else key for place, key in enumerate(keys)
                 ]
-                if not any(keys):
-                    return
-            if self.kept is not None and self.kept.are_behind_all(self.snapshot, table.number, keys):
+            if not any(keys):
                 return
             self.usage.waiting_since = perf_counter()
+            # Not while an index is being made, by which nothing can be found yet.
+            if (
+                self.kept is not None
+                and not table.in_making
+                and self.kept.are_behind_all(self.snapshot, table.number, keys)
+            ):
+                self.usage.waited()
+                return
             holders = self.snapshot.holders(table.number, keys)
             self.usage.waited()
             if not holders:
@@ -479,7 +485,7 @@ class Transaction:
             if taken is None:
                 return
         place, holder = taken
-        index, key = table.unique_indexes[place], keys[place]
+        index, key = table.unique_indexes[place], document.unique_keys[place]
         assert key is not None
         self._note_range(Read(table.number, index.number, key, key + AFTER_KEY, key))
         # For the log alone: to a client the other document would be an oracle.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +18,10 @@ from camber.storage.postgres.tables import build_indexes, empty_rows
 SCHEMA_LOCK = 0x736368656D61
 """The key of the advisory lock that the one server has which changes the schema."""
 
-_LOCK = f"SELECT pg_advisory_lock({SCHEMA_LOCK})"
 _TRY_LOCK = f"SELECT pg_try_advisory_lock({SCHEMA_LOCK})"
 # Building waits for everybody who reads what is older; no reader reads longer than a minute.
-_UNHURRIED = "SET statement_timeout = 0; SET lock_timeout = 0"
+_UNHURRIED = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0"
+_PAUSE_SECONDS = 0.1
 _IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 
 
@@ -34,11 +35,11 @@ class PostgresIndexBuilder:
     def alone(self, *, wait: bool) -> Generator[bool]:
         connection = self._connected()
         try:
-            try:
-                found = execute(connection, _LOCK if wait else _TRY_LOCK).fetchone()
-            except psycopg.Error as error:
-                raise storage_error(error) from error
-            yield wait or bool(found and found[0])
+            # Asked again and again: a statement that waits for the lock is a reader whom building an index would wait for, and who
+            # would wait for that himself.
+            while not (is_alone := _is_locked(connection)) and wait:
+                time.sleep(_PAUSE_SECONDS)
+            yield is_alone
         finally:
             connection.close()
 
@@ -70,6 +71,14 @@ class PostgresIndexBuilder:
         except psycopg.Error as error:
             raise storage_error(error) from error
         return connection
+
+
+def _is_locked(connection: Connection) -> bool:
+    try:
+        found = execute(connection, _TRY_LOCK).fetchone()
+    except psycopg.Error as error:
+        raise storage_error(error) from error
+    return bool(found and found[0])
 
 
 def _build(connection: Connection, name: str, statement: str) -> None:
