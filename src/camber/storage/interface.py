@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, NewType, Protocol
+from typing import Final, Literal, NamedTuple, NewType, Protocol
 
 from camber.errors import StorageError
 
@@ -237,6 +237,12 @@ class ShowTable(NamedTuple):
 
 
 SchemaStep = CreateTable | DropTable | AddIndex | AddColumns | DropIndex | ShowTable
+
+
+MAX_SQL_BYTES: Final = 64 * 1024 * 1024
+"""The most that all values of one result of an operator's SQL take together."""
+SQL_CELL_BYTES: Final = 32
+"""What each value counts for besides its length: many small ones take room too."""
 
 
 class SqlResult(NamedTuple):

@@ -85,3 +85,20 @@ def test_a_statement_that_takes_too_long_is_ended(people: Storage) -> None:
         people.sql(endless, limit=5, seconds=0.2)
 
     assert time.monotonic() - started < 5
+
+
+def test_comments_in_any_number_are_read_at_once(people: Storage) -> None:
+    started = time.monotonic()
+
+    assert people.sql("/**/" * 400 + "SELECT 1", limit=1, seconds=5).rows == [(1,)]
+    assert people.sql("-- one\n/* two */ " * 400 + "SELECT 1", limit=1, seconds=5).rows == [(1,)]
+
+    assert time.monotonic() - started < 5
+
+
+def test_a_result_of_many_small_values_is_bounded_too(people: Storage) -> None:
+    row = ", ".join(f"{number}" for number in range(100))
+    endless = f"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000) SELECT {row} FROM n"
+
+    with pytest.raises(StorageError, match="64 MiB: select less"):
+        people.sql(endless, limit=1_000_000, seconds=30)

@@ -1,26 +1,37 @@
 """One read-only SQL statement for an operator: on a connection of its own, bounded in time, rows and size.
 
 It runs in a transaction that can't write. What the database's role may do besides, reading files of the server for instance, is not
-held back here: give the role no more rights than Camber needs (docs/how-to/read-the-data-with-sql.md).
+held back here: give the role no more rights than Camber needs (docs/how-to/read-the-data-with-sql.md). Of one row libpq holds all
+before anybody can count it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.pq import Escaping, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from camber.errors import StorageError
-from camber.storage.interface import SqlResult
+from camber.storage.interface import MAX_SQL_BYTES, SQL_CELL_BYTES, SqlResult
 from camber.storage.postgres.connections import SCHEMA, Patience, execute
 
-_MAX_BYTES = 64 * 1024 * 1024
-"""The most that all values of a result take together."""
 _ONLY_READING = "only statements that read can be run here"
-_NOTHING = re.compile(r"(\s|;|--[^\n]*(\n|$)|/\*.*?\*/)*", re.DOTALL)
-_PLAIN = (type(None), bool, int, float, str, bytes)
+# Each part is taken as it is found, once: what is read again in another way takes time without end.
+_NOTHING = re.compile(r"(?>\s+|;|--[^\n]*(?:\n|$)|/\*.*?\*/)*+", re.DOTALL)
+
+# What is no text in the result, by PostgreSQL's numbers of types. All else is as PostgreSQL writes it.
+_BOOL, _BYTEA = 16, 17
+_READ: dict[int, Callable[[bytes], object]] = {
+    _BOOL: lambda text: text == b"t",
+    _BYTEA: lambda text: bytes(Escaping().unescape_bytea(text)),
+    **dict.fromkeys((20, 21, 23), int),
+    **dict.fromkeys((700, 701), float),
+}
 
 
 def run_statement(
@@ -48,22 +59,39 @@ def run_statement(
 def _run(connection: psycopg.Connection[Any], statement: str, *, limit: int, seconds: float) -> SqlResult:
     execute(
         connection,
-        f"SET TRANSACTION READ ONLY; SET LOCAL search_path = {SCHEMA}; SET LOCAL statement_timeout = {int(seconds * 1000)}",
+        f"SET TRANSACTION READ ONLY; SET LOCAL search_path = {SCHEMA}; SET LOCAL statement_timeout = {int(seconds * 1000)};"
+        " SET LOCAL extra_float_digits = 1",
     )
-    cursor = connection.cursor()
     columns = _columns(connection, statement)
     rows: list[tuple[object, ...]] = []
     size = 0
-    # Row by row as they come, so that what is not wanted is never held.
-    stream = cursor.stream(statement.encode())
-    for row in stream:
-        rows.append(tuple(value if isinstance(value, _PLAIN) else str(value) for value in row))
-        size += sum(len(value) for value in rows[-1] if isinstance(value, str | bytes))
-        if size > _MAX_BYTES:
-            raise StorageError(f"the result has more than {_MAX_BYTES >> 20} MiB: select less")
+    for row in _rows(connection.pgconn):
+        texts = [row.get_value(0, place) for place in range(row.nfields)]
+        size += sum(SQL_CELL_BYTES + len(text or b"") for text in texts)
+        if size > MAX_SQL_BYTES:
+            raise StorageError(f"the result has more than {MAX_SQL_BYTES >> 20} MiB: select less")
+        rows.append(tuple(_value(row.ftype(place), text) for place, text in enumerate(texts)))
         if len(rows) > limit:
             break
     return SqlResult(columns, rows[:limit], len(rows) > limit)
+
+
+def _rows(link: PGconn) -> Iterator[PGresult]:
+    """Run what `_columns` has prepared: row by row as they come, so that what is not wanted is never held."""
+    link.send_query_prepared(b"", [])
+    link.set_single_row_mode()
+    while (result := link.get_result()) is not None:
+        if result.status == ExecStatus.SINGLE_TUPLE:
+            yield result
+        elif result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.errors.error_from_result(result)
+
+
+def _value(of_type: int, text: bytes | None) -> object:
+    if text is None:
+        return None
+    read = _READ.get(of_type)
+    return text.decode() if read is None else read(text)
 
 
 def _columns(connection: psycopg.Connection[Any], statement: str) -> tuple[str, ...]:

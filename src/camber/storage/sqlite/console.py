@@ -9,11 +9,9 @@ from contextlib import contextmanager
 import apsw
 
 from camber.errors import StorageError
-from camber.storage.interface import SqlResult
+from camber.storage.interface import MAX_SQL_BYTES, SQL_CELL_BYTES, SqlResult
 from camber.storage.sqlite.connections import Reader, cursor_on
 
-_MAX_BYTES = 64 * 1024 * 1024
-"""The largest single value, and the most that all values of a result take together."""
 _STEPS_BETWEEN_LOOKS = 10_000  # steps of SQLite's machine between two looks at the clock: about a millisecond
 
 _ALLOWED = {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE}
@@ -50,9 +48,9 @@ def run_statement(open_one: Callable[[], Reader], statement: str, *, limit: int,
         size = 0
         for row in cursor_on(connection).execute(statement):
             rows.append(row)
-            size += sum(len(value) for value in row if isinstance(value, str | bytes))
-            if size > _MAX_BYTES:
-                raise StorageError(f"the result has more than {_MAX_BYTES >> 20} MiB: select less")
+            size += SQL_CELL_BYTES * len(row) + sum(len(value) for value in row if isinstance(value, str | bytes))
+            if size > MAX_SQL_BYTES:
+                raise StorageError(f"the result has more than {MAX_SQL_BYTES >> 20} MiB: select less")
             if len(rows) > limit:
                 break
         if not columns:
@@ -81,7 +79,7 @@ def _connection(open_one: Callable[[], Reader], seconds: float) -> Generator[aps
 def _restrict(connection: apsw.Connection, seconds: float) -> None:
     end = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS_BETWEEN_LOOKS)
-    connection.limit(apsw.SQLITE_LIMIT_LENGTH, _MAX_BYTES)
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_SQL_BYTES)
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)  # "nmae" is a wrong column, not a text
     connection.authorizer = _permission
 
