@@ -22,6 +22,7 @@ import pytest
 
 from camber.server import Address, address_of, admin_key, rotate_admin_key
 from tests.server.asking import call
+from tests.wire.raw_client import raw_client
 
 SERVING = Path(__file__).parent / "serving.py"
 
@@ -163,6 +164,22 @@ def test_a_key_that_was_rotated_meanwhile_is_taken_at_once(server: Server) -> No
     new = rotate_admin_key(server.data)
     assert server.value("function", "notes:hidden", key=new) == "hidden"
     assert server.ask("POST", "/api/function", call("notes:hidden"), key=old)[0] == 403
+
+
+def test_a_live_client_that_was_let_in_by_an_old_key_has_to_show_the_new_one(server: Server) -> None:
+    with raw_client(server.address.url) as operator, raw_client(server.address.url) as visitor:
+        visitor.connect()
+        operator.connect()
+        operator.say("Authenticate", baseVersion=0, tokenType="Admin", value=admin_key(server.data))
+        assert operator.hear_transition()
+        new = rotate_admin_key(server.data)
+        assert operator.hear()["type"] == "AuthError"
+        assert operator.hear_goodbye() == 1000
+        visitor.say("Authenticate", baseVersion=0, tokenType="Admin", value=new)
+        assert visitor.hear_transition()
+        time.sleep(1.5)  # longer than it takes to look at the key
+        visitor.mutation(0, "notes:add", text="still there")
+        assert visitor.hear_response()["success"]
 
 
 # Connections that are up to no good.

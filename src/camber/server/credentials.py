@@ -80,6 +80,11 @@ class Credentials:
         _remember(self._callers, key, caller)
         return caller
 
+    def admin_key(self) -> int:
+        """A number for the admin key that holds: another one once the key has been replaced."""
+        self._forget_after_rotation()
+        return self._generation
+
     async def verify(self, authorization: bytes | None) -> None:
         """If this header has a token, ask its provider where need be, so that `caller` knows it. Raises RequestError."""
         if authorization is not None and (token := token_in(authorization)) is not None:

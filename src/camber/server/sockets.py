@@ -50,7 +50,7 @@ class SyncDoor:
     def __init__(self, backend: Backend, credentials: Credentials, addresses: ClientAddresses) -> None:
         self._backend, self._credentials, self._addresses = backend, credentials, addresses
         self.settings = backend.settings
-        self.hub = SyncHub(backend, self._authenticate)
+        self.hub = SyncHub(backend, self._authenticate, credentials.admin_key)
         self.room = self.settings.buffered_body_bytes
         """Bytes that messages which are not complete yet may hold together."""
 

@@ -42,6 +42,7 @@ _MAX_ENCODED: Final = 64
 _BUSY_SECONDS: Final = 0.1
 _STEPS_AT_ONCE: Final = 100
 _EXPIRED: Final = "Convex token identity expired"
+_REPLACED: Final = "The admin key was replaced"
 
 _log = logging.getLogger("camber.sync")
 
@@ -90,8 +91,10 @@ class Socket(Protocol):
 class SyncHub:
     """What all conversations of a server share. Everything happens on the event loop."""
 
-    def __init__(self, backend: Backend, authenticate: Authenticator) -> None:
-        self.backend, self.authenticate = backend, authenticate
+    def __init__(self, backend: Backend, authenticate: Authenticator, admin_key: Callable[[], int]) -> None:
+        """`admin_key` gives a number for the admin key that holds: another one once the key has been replaced."""
+        self.backend, self.authenticate, self.admin_key = backend, authenticate, admin_key
+        self._admin_key = admin_key()
         self.workers: set[SyncWorker] = set()
         self._encoded: dict[Transition, Encoded] = {}
         self._due: dict[int, list[SyncWorker]] = {}
@@ -130,6 +133,10 @@ class SyncHub:
             for worker in self._due.pop(second):
                 if worker in self.workers:
                     worker.look(now)
+        if (key := self.admin_key()) != self._admin_key:
+            self._admin_key = key
+            for worker in list(self.workers):
+                worker.look_at_key(key)
         # What nobody needs any more shall not be kept by the frames that were shared.
         self._encoded.clear()
         self._timer = (
@@ -143,6 +150,7 @@ class SyncWorker:
     __slots__ = (
         "__weakref__",
         "_address_caller",
+        "_admitted_by",
         "_backend",
         "_call",
         "_calls",
@@ -173,6 +181,8 @@ class SyncWorker:
         self._session = Session(caller)
         self._view = hub.backend.view(self, caller)
         self._handles_chunks = handles_chunks
+        self._admitted_by = 0
+        """The number of the admin key that held when the client said last who it is."""
         self._call: Call | None = None
         self._mutation: Run | None = None
         self._held_back: Run | None = None
@@ -425,6 +435,7 @@ class SyncWorker:
     # Who it is
 
     def _check(self, claim: Authenticate) -> None:
+        self._admitted_by = self._hub.admin_key()
         try:
             proof = self._hub.authenticate(claim, self._address_caller)
         except RequestError as error:
@@ -471,6 +482,12 @@ class SyncWorker:
     def _expired(self) -> None:
         self._session.expired(_EXPIRED)
         self._work()
+
+    def look_at_key(self, key: int) -> None:
+        """The admin key has this number now: whoever was let in by another one has to show it again."""
+        if self._session.caller.is_admin and self._admitted_by != key:
+            self._session.expired(_REPLACED)
+            self._work()
 
     # Calls
 
