@@ -227,6 +227,22 @@ def test_a_new_socket_is_told_everything_again() -> None:
     assert server.moves(301, querySet=1, identity=1) == [Answered(unreflected, Success(b"5"))]
 
 
+def test_a_mutation_that_is_seen_to_be_done_before_it_could_be_sent_again_is_not_sent() -> None:
+    server = Server()
+    first, second = server.client.mutate("m:f", b"{}"), server.client.mutate("m:f", b"{}")
+    server.heard()
+    server.answers(first, 5, ts=to_ts(300))
+    server.client.disconnected("gone")
+    server.version = {"querySet": 0, "identity": 0, "ts": to_ts(0)}
+    server.client.connected(now_ms=1_000)  # on a slow way: nothing of what it has to say has left yet
+
+    assert server.moves(301, querySet=1) == [Answered(first, Success(b"5"))]
+    assert [message["requestId"] for message in server.heard() if message["type"] == "Mutation"] == [second]
+    server.answers(second, 6, ts=to_ts(302))
+    assert server.moves(302) == [Answered(second, Success(b"6"))]
+    assert server.client.is_settled
+
+
 def test_results_that_are_as_before_are_no_news_after_a_reconnect() -> None:
     server = Server()
     same, other = server.client.watch("m:a", b"{}"), server.client.watch("m:b", b"{}")

@@ -389,7 +389,10 @@ class Conversation:
                 yield from self._changed(change)
         # Behind the results: whoever waits for a mutation finds its effects there.
         for request in [each for each in self._requests.values() if each.outcome is not None and each.ts <= ts]:
-            del self._requests[request.id]
+            if request.is_sent:
+                del self._requests[request.id]
+            else:  # it was to be sent again, on a socket that had not come to it yet
+                self._forget_unsent(request)
             if request.outcome is not None:
                 yield Answered(request.id, request.outcome)
         if self.awaits_authentication and self._version.identity >= self._identity:
