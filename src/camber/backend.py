@@ -48,7 +48,6 @@ from camber.functions import (
 from camber.functions.calls import Call
 from camber.functions.live import LANES, OPEN_TICKS
 from camber.functions.live_results import Content
-from camber.functions.results import caller_key
 from camber.functions.run_records import NewerRecords, Origin, RunRecord, RunRecords
 from camber.functions.runner import built_in_variables
 from camber.functions.views import Holder, View
@@ -387,7 +386,7 @@ class Backend:
             return None
         request = None
         if once is not None:
-            asked = (caller_key(caller), canonical.encode(), encode_value(dict(arguments)))
+            asked = (_name_of(caller), canonical.encode(), encode_value(dict(arguments)))
             request = RequestKey.of(*once, *asked)
         return self._runner.start(
             by_path[canonical],
@@ -544,6 +543,12 @@ def settle(future: asyncio.Future[T], result: T | Exception) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
+
+
+def _name_of(caller: Caller) -> bytes:
+    """Who asks, for a request that may come again: the same person, although a new token may have other claims."""
+    name = "" if caller.identity is None else caller.identity.token_identifier
+    return f"{'operator' if caller.is_admin else 'caller'} {name}".encode(errors="backslashreplace")
 
 
 def changes_of_serving(
