@@ -362,3 +362,19 @@ def test_waiting_for_the_database_is_not_the_function_s_own_time(world: Playgrou
         return int(usage.database_seconds > 0)
 
     assert world.read(reads_a_lot) == 1
+
+
+def test_time_limits_go_on_where_a_look_at_what_runs_has_failed() -> None:
+    watchdog = Watchdog()
+
+    def fails() -> bool:
+        raise RuntimeError("can't start new thread")
+
+    try:
+        watchdog.on_patrol(fails)
+        slot = watchdog.slot(lambda: None)
+        time.sleep(0.1)  # by now it has failed
+        with pytest.raises(FunctionTimeoutError):
+            slot.run(lambda: loops(None), 0.2, Usage())
+    finally:
+        watchdog.close()

@@ -166,7 +166,10 @@ class Committer:
             others = [member for member in abandoned.members if member is not stuck]
             self.again(others, tuple(stuck.attempts))
             _settle(stuck.mutation, None, abandoned.error())
-        self._writer = _Writer(self)
+        try:
+            self._writer = _Writer(self)
+        except RuntimeError as error:  # the system gives no more threads: a process without a writer is to be replaced
+            self.broken = StorageError(f"No thread can be started that writes: {error}")
         self.on_settled()
 
     def again(self, members: Sequence[_Member], attempts: Sequence[Attempt]) -> None:

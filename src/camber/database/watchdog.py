@@ -7,12 +7,14 @@ its owner is told, goes on with another thread, and makes sure that what the old
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from camber.errors import FunctionTimeoutError
@@ -28,6 +30,9 @@ MAX_DATABASE_SECONDS = 15.0
 _AGAIN_SECONDS = 0.1
 _PERIOD_SECONDS = 0.02
 _IDLE_ROUNDS = 50
+_COMPLAINT_SECONDS = 1.0
+
+_log = logging.getLogger("camber.database")
 
 
 class Interrupted(BaseException):
@@ -156,6 +161,7 @@ class Watchdog:
         self._work = threading.Event()
         self._asleep = False
         self._closed = False
+        self._complained = -_COMPLAINT_SECONDS
         self._patrols: list[Callable[[], bool]] = []
         self._thread = threading.Thread(target=self._watch, name="camber-watchdog", daemon=True)
         self._thread.start()
@@ -182,14 +188,25 @@ class Watchdog:
         self._work.set()
         self._thread.join()
 
+    def _is_busy(self, look: Callable[[], bool]) -> bool:
+        """What this says. Whatever goes wrong with it, where no thread can be started for instance: time limits go on."""
+        try:
+            return look()
+        except Exception:  # noqa: BLE001
+            if (now := time.monotonic()) > self._complained + _COMPLAINT_SECONDS:
+                self._complained = now
+                _log.exception("a look at what runs failed")
+            return True
+
     def _watch(self) -> None:
         idle = 0
         while not self._closed:
             with self._lock:
                 slots = list(self._slots)
             now = time.perf_counter()
-            busy = [slot.check(now) for slot in slots] + [patrol() for patrol in self._patrols]
-            del slots
+            rounds = [partial(slot.check, now) for slot in slots] + self._patrols
+            busy = [self._is_busy(look) for look in rounds]
+            del slots, rounds
             idle = 0 if any(busy) else idle + 1
             if idle < _IDLE_ROUNDS:
                 time.sleep(_PERIOD_SECONDS)
