@@ -168,6 +168,32 @@ def test_doubles_keep_a_unique_index_from_being_made(start: Callable[[Any], Serv
     old.call("users:add", name="ada")
 
 
+@pytest.mark.parametrize("table", [NEW, UNIQUE], ids=["a document does not fit", "a key is there twice"])
+def test_what_does_not_fit_uses_up_no_columns_however_often_it_is_tried(
+    start: Callable[[Any], Server], postgres_url: str, table: Any
+) -> None:
+    """PostgreSQL counts columns that were dropped, too, and a table may have 1,600."""
+    old = start(OLD)
+    for _ in range(2):
+        old.call("users:add", name="ada")
+    before = columns_ever(postgres_url)
+
+    for _ in range(3):
+        with pytest.raises(SchemaMismatchError):
+            start(table)
+    with pytest.raises(SchemaMismatchError):
+        old.backend.reload_sync(old.application(define_schema(table)))
+
+    assert columns_ever(postgres_url) == before
+
+
+def columns_ever(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT max(attnum) FROM pg_attribute WHERE attrelid = 'camber.t10001'::regclass")
+        ((number,),) = found.fetchall()
+        return number
+
+
 def test_a_unique_index_that_was_made_holds_on_the_old_server_too(start: Callable[[Any], Server]) -> None:
     old = start(OLD)
     old.call("users:add", name="ada")

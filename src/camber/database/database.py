@@ -54,6 +54,7 @@ from camber.errors import ConfigurationError, DatabaseUsageError, SchemaMismatch
 from camber.schema import Schema
 from camber.storage import (
     BY_CREATION_TIME,
+    AddColumns,
     CommitConflict,
     CommitLog,
     CommitRow,
@@ -378,6 +379,12 @@ class Database:
     def _make_ready(self, builder: IndexBuilder, schema: Schema, progress: Progress | None) -> None:
         """Bring the stored tables to where this schema can be served. Raises SchemaMismatchError, and then nothing of it is left."""
         with builder.alone(wait=True):
+            with self.snapshot() as snapshot:
+                if any(isinstance(step, AddColumns) for step in self._plan_to_join(snapshot, schema).steps):
+                    # Before a column is added: PostgreSQL counts each one for good, also once it is dropped, and a server that is
+                    # started again and again with what does not fit would use up all that a table may have.
+                    stored = read_stored_tables(snapshot)
+                    plan_change(snapshot, stored, schema, max_key=self.limits.max_key, progress=progress)
             self._change(lambda snapshot: self._plan_to_join(snapshot, schema), progress)
             try:
                 with self.snapshot() as snapshot:
