@@ -388,3 +388,14 @@ def test_a_query_built_on_a_table_that_is_not_there_is_checked_all_the_same(worl
         world.read(lambda ctx: ctx.db.query("nowhere").with_index("by_n"))
     with pytest.raises(QueryBuildError):
         world.read(lambda ctx: ctx.db.query("nowhere").order("desc").order("desc"))
+
+
+def test_a_table_may_have_more_fields_than_a_view_has_columns() -> None:
+    """A union of objects names the fields of all of them; the databases have room for 1,600 and 2,000 columns."""
+    members = [v.object({f"{letter}{number}": v.optional(v.number()) for number in range(1_000)}) for letter in "abc"]
+    table: Table[Any] = define_table("wide", v.union(*members))
+
+    with playground(table) as world:
+        world.insert("wide", {"a0": 1.0}, {"c999": 2.0})
+        result = world.backend.engine.sql_sync('SELECT a0 FROM wide ORDER BY "_creationTime"', limit=5)
+        assert result.rows == [(1.0,), (None,)]

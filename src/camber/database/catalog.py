@@ -24,6 +24,8 @@ from camber.values import MISSING, TableNames, Validator, float_key, key_of, par
 
 FIRST_USER_TABLE = 10_001
 ABSENT_TABLE = 2**32 - 1
+_MOST_COLUMNS = 1_500
+"""Of a view: PostgreSQL has room for 1,600 and SQLite for 2,000. A union of objects can name more fields."""
 RATE_LIMITS = 518
 """The table of attempts under rate limits: what is written there stays when a mutation is rolled back."""
 CREATION_TIME = "_creationTime"
@@ -223,7 +225,7 @@ def _columns(validator: Validator) -> list[tuple[str, ColumnKind]]:
         for field, described in member["value"].items():
             kind = _column_kind(described["fieldType"])
             kinds[field] = kind if kinds.get(field, kind) == kind else "any"
-    return sorted(kinds.items())
+    return sorted(kinds.items())[:_MOST_COLUMNS]
 
 
 def _column_kind(exported: Mapping[str, Any]) -> ColumnKind:
