@@ -156,7 +156,7 @@ class QueryPool:
             self._sleeping += 1
             self._idle.add(worker)
             if not self._lock.wait_for(self._has_work, timeout=_SNAPSHOT_KEPT_SECONDS):
-                worker.close()
+                worker.close()  # with the lock, so that nobody else closes it too: it waits for nothing
                 self._lock.wait_for(self._has_work)
             self._idle.discard(worker)
             self._sleeping -= 1

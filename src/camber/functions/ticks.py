@@ -84,11 +84,13 @@ class Tick:
     def release(self, snapshot: Snapshot, *, is_sound: bool) -> None:
         """A run has ended. One that did not end by itself may still be reading."""
         with self._lock:
-            if is_sound and not self._closed:
+            goes_on = is_sound and not self._closed
+            if goes_on:
                 self._free.append(snapshot)
             else:
                 self._snapshots.remove(snapshot)
-                snapshot.close()
+        if not goes_on:  # not with the lock, for which the event loop would wait
+            snapshot.close()
         self.dispatch()
 
     def tell(self, query: LiveQuery, caller: Caller, result: LiveResult | Exception, *, by_caller: bool) -> None:
@@ -99,10 +101,11 @@ class Tick:
         """Let go of the snapshots; those in use are closed when their runs end."""
         with self._lock:
             self._closed = True
-            for snapshot in self._free:
+            free, self._free = self._free, []
+            for snapshot in free:
                 self._snapshots.remove(snapshot)
-                snapshot.close()
-            self._free.clear()
+        for snapshot in free:
+            snapshot.close()
 
 
 class _Opening:

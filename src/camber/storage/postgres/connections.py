@@ -6,10 +6,11 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString, NamedTuple, TypeVar, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -17,9 +18,11 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from camber.errors import ConfigurationError, DatabaseUnreachableError, StorageError
 from camber.storage.postgres.failures import storage_error
-from camber.storage.postgres.statements import Statements, last_value
+from camber.storage.postgres.statements import Statements, failure
 
 SCHEMA = "camber"
+
+_Begun = TypeVar("_Begun")
 
 
 class Connection(psycopg.Connection[Any]):
@@ -31,6 +34,8 @@ class Connection(psycopg.Connection[Any]):
 
 
 CONNECT_SECONDS = 5
+ANSWER_SECONDS = 5
+"""How long to wait for the answer to what costs PostgreSQL nothing; the connection is given up then."""
 READ_SECONDS = 30
 """How long one statement may take; functions are stopped long before."""
 SNAPSHOT_SECONDS = 60
@@ -107,7 +112,14 @@ def configure(connection: Connection) -> None:
         raise ConfigurationError(
             f"PostgreSQL {connection.info.server_version // 10_000} is too old: Camber needs 14 or newer"
         )
-    cursor = execute(connection, _SETTINGS + _FACTS)
+    # Only of who connects anew: the thread that the timer takes is little beside that.
+    timer = threading.Timer(ANSWER_SECONDS, cut, (connection,))
+    timer.daemon = True
+    timer.start()
+    try:
+        cursor = execute(connection, _SETTINGS + _FACTS)
+    finally:
+        timer.cancel()
     while cursor.nextset():
         pass
     in_recovery, encoding = cursor.fetchone() or (0, "")
@@ -160,6 +172,7 @@ class Patience:
     def __init__(self) -> None:
         self._until: dict[psycopg.Connection[Any], float] = {}
         self._actions: dict[object, _Action] = {}
+        self._rounds: list[Callable[[], None]] = []
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="camber-patience", daemon=True)
         self._thread.start()
@@ -191,6 +204,10 @@ class Patience:
 
         return stop
 
+    def on_round(self, action: Callable[[], None]) -> None:
+        """Do this at each look, on the thread that cuts: it must be quick and must neither wait nor raise."""
+        self._rounds.append(action)
+
     def close(self) -> None:
         """Watch no more."""
         self._closed.set()
@@ -205,14 +222,24 @@ class Patience:
                 if action.when < now:
                     action.when = now + action.seconds
                     threading.Thread(target=action.do, name="camber-patience-ended", daemon=True).start()
+            for each in self._rounds:
+                each()
 
 
 class ReaderPool:
-    """At most `limit` readers at once; who wants more than are free waits `patience` seconds, then gets StorageError."""
+    """At most `limit` readers at once; who wants more than are free waits `patience` seconds, then gets StorageError.
 
-    def __init__(self, words: dict[str, Any], *, limit: int, patience: float) -> None:
-        self._limit, self._patience = limit, patience
+    Giving one back does not wait for PostgreSQL, so that it can be done on the event loop and under locks: the ROLLBACK is sent, and
+    its answer is left to whoever takes the connection next, for whom it is there by then.
+    """
+
+    def __init__(self, words: dict[str, Any], guard: Patience, *, limit: int, patience: float) -> None:
+        self._guard, self._limit, self._patience = guard, limit, patience
         self._several = threading.Lock()
+        self._free = threading.Semaphore(limit)
+        """How many more may be taken. Counted here, because the pool below knows nothing of those that are ending."""
+        self._ending: deque[_Ending] = deque()
+        self._is_closed = False
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             connection_class=Connection,
             kwargs=words,
@@ -225,22 +252,34 @@ class ReaderPool:
             open=True,
             name="camber-readers",
         )
+        guard.on_round(self._put_away)
 
-    def take(self, begin: Callable[[Connection], Any]) -> tuple[Connection, Any]:
-        """A connection on which `begin` has been done, with what that gave. Those that prove to be dead are dropped."""
+    def take(self, begin: Callable[[Connection], _Begun], *, seconds: float | None = None) -> tuple[Connection, _Begun]:
+        """A connection on which `begin` has been done, with what that gave. Those that prove to be dead are dropped.
+
+        So is one on which it takes longer than `seconds`, ANSWER_SECONDS where nothing is said. `begin` asks with what statements.py
+        has: then libpq hears the answer to the ROLLBACK before, if that is still to come, and psycopg would not.
+        """
         deadline = time.monotonic() + self._patience
-        while True:
-            connection = self._get(deadline)
-            try:
-                return connection, begin(connection)
-            except psycopg.Error as error:
-                lost = connection.closed
-                self.give_back(connection)
-                if not lost or time.monotonic() > deadline:
-                    raise storage_error(error) from error
-            except BaseException:
-                self.give_back(connection)
-                raise
+        if not self._free.acquire(timeout=self._patience):
+            raise self._none_came()
+        try:
+            while True:
+                connection = self._get(deadline)
+                try:
+                    with self._guard.at_most(connection, ANSWER_SECONDS if seconds is None else seconds):
+                        return connection, begin(connection)
+                except psycopg.Error as error:
+                    lost = connection.closed
+                    self._end(connection)
+                    if not lost or time.monotonic() > deadline:
+                        raise storage_error(error) from error
+                except BaseException:
+                    self._end(connection)
+                    raise
+        except BaseException:
+            self._free.release()
+            raise
 
     @contextmanager
     def several(self, count: int) -> Generator[None]:
@@ -258,25 +297,102 @@ class ReaderPool:
             self._several.release()
 
     def give_back(self, connection: Connection) -> None:
-        """End the connection's transaction and take it back."""
-        try:
-            if not connection.closed and connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                last_value(connection, "ROLLBACK")
-        except psycopg.Error:
-            connection.close()
-        with suppress(psycopg.Error, ValueError):
-            self._pool.putconn(connection)
+        """Have the connection's transaction ended and take it back, without waiting."""
+        self._end(connection)
+        self._free.release()
 
     def close(self) -> None:
         """Close the idle readers now and the others when they come back."""
+        self._is_closed = True
         self._pool.close(timeout=2.0)
+        self._close_ending()
 
     def _get(self, deadline: float) -> Connection:
+        with suppress(IndexError):
+            return self._ending.popleft().connection
         try:
             return self._pool.getconn(timeout=max(0.1, deadline - time.monotonic()))
         except PoolClosed:
             raise StorageError("the storage is closed") from None
         except PoolTimeout:
-            raise DatabaseUnreachableError(
-                f"no reader became free in {self._patience:g} s: {self._limit} are in use, or PostgreSQL can't be reached"
-            ) from None
+            raise self._none_came() from None
+
+    def _none_came(self) -> DatabaseUnreachableError:
+        return DatabaseUnreachableError(
+            f"no reader became free in {self._patience:g} s: {self._limit} are in use, or PostgreSQL can't be reached"
+        )
+
+    def _end(self, connection: Connection) -> None:
+        pgconn = connection.pgconn
+        try:
+            if not connection.closed and pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                pgconn.send_query(b"ROLLBACK")
+                if pgconn.flush():  # there is no room for even that: nothing has gone out on it for long
+                    connection.close()
+        except psycopg.Error:
+            connection.close()
+        if connection.closed or pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            self._put_back(connection)
+            return
+        self._ending.append(_Ending(connection, time.monotonic() + ANSWER_SECONDS))
+        if self._is_closed:
+            self._close_ending()
+
+    def _put_away(self) -> None:
+        """Put those that nobody has taken again with the idle ones, of which the pool closes what is too many.
+
+        One that still has no answer after so long is dropped.
+        """
+        now = time.monotonic()
+        for _ in range(len(self._ending)):
+            try:
+                ending = self._ending.popleft()
+            except IndexError:
+                return
+            connection = ending.connection
+            with suppress(psycopg.Error):  # then it is closed
+                if not _has_ended(connection):
+                    if now <= ending.until:
+                        self._ending.append(ending)
+                        continue
+                    connection.close()
+            self._put_back(connection)
+        if self._is_closed:
+            self._close_ending()
+
+    def _put_back(self, connection: Connection) -> None:
+        with suppress(psycopg.Error, ValueError):
+            self._pool.putconn(connection)
+
+    def _close_ending(self) -> None:
+        with suppress(IndexError):
+            while True:
+                connection = self._ending.popleft().connection
+                connection.close()
+                self._put_back(connection)
+
+
+class _Ending(NamedTuple):
+    """A connection to which ROLLBACK was sent, and until when the answer is waited for where nobody takes it."""
+
+    connection: Connection
+    until: float
+
+
+def _has_ended(connection: Connection) -> bool:
+    """Whether the ROLLBACK that was sent is answered; does not wait. Raises psycopg.Error, and then the connection is closed."""
+    pgconn = connection.pgconn
+    if pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+        return True
+    try:
+        pgconn.consume_input()
+        while not pgconn.is_busy():  # else it would wait, and all other threads with it
+            result = pgconn.get_result()
+            if result is None:
+                return True
+            if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+                raise failure(connection, result)
+    except psycopg.Error:
+        connection.close()
+        raise
+    return False

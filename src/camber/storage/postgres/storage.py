@@ -18,6 +18,7 @@ from camber.storage.interface import CommitLog, CommitRow, IndexBuilder, Snapsho
 from camber.storage.postgres.building import PostgresIndexBuilder
 from camber.storage.postgres.changes import carry_out
 from camber.storage.postgres.connections import (
+    ANSWER_SECONDS,
     CONNECT_SECONDS,
     SCHEMA,
     Connection,
@@ -41,6 +42,8 @@ START_SECONDS = 20.0
 """How long a server that starts waits for PostgreSQL to start too."""
 _PATIENCE_SECONDS = 10.0
 _HANDLER_SECONDS = 1.0
+_LOG_SECONDS = 15.0
+"""How long reading or clearing the commit log may take, for which a server has one thread, that of its writer."""
 
 _NEW_SCHEMA = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -87,7 +90,7 @@ def open_storage(
     _set_up(words, create=create)
     guard = Patience()
     writer = Writer(words, guard, durable=durable, wait_seconds=patience, handler_seconds=handler_seconds)
-    return PostgresStorage(words, guard, writer, ReaderPool(words, limit=readers, patience=patience))
+    return PostgresStorage(words, guard, writer, ReaderPool(words, guard, limit=readers, patience=patience))
 
 
 def open_onlooker(url: str) -> PostgresOnlooker:
@@ -231,12 +234,14 @@ class PostgresStorage:
         return group
 
     def commits_after(self, after: Timestamp) -> list[CommitRow]:
-        connection, rows = self._pool.take(lambda connection: commits_after(connection, after))
+        connection, rows = self._pool.take(lambda connection: commits_after(connection, after), seconds=_LOG_SECONDS)
         self._pool.give_back(connection)
         return rows
 
     def forget_commits(self, before: Timestamp) -> None:
-        connection, _ = self._pool.take(lambda connection: execute(connection, _FORGET_COMMITS, (before,), binary=True))
+        connection, _ = self._pool.take(
+            lambda connection: connection.statements.change(_FORGET_COMMITS, (before,)), seconds=_LOG_SECONDS
+        )
         self._pool.give_back(connection)
 
     def raise_timestamp(self, to: Timestamp) -> Timestamp:
@@ -268,7 +273,8 @@ class PostgresStorage:
         first = opened[0]
         assert isinstance(first, PostgresSnapshot)
         try:
-            exported = execute(first.connection, "SELECT pg_export_snapshot()").fetchone()
+            with self._patience.at_most(first.connection, ANSWER_SECONDS):
+                exported = execute(first.connection, "SELECT pg_export_snapshot()").fetchone()
         except psycopg.Error as error:
             raise storage_error(error) from error
         assert exported is not None
@@ -313,7 +319,8 @@ class PostgresOnlooker:
         except psycopg.Error as error:
             raise storage_error(error) from error
         try:
-            timestamp = begin(connection)
+            with self._patience.at_most(connection, ANSWER_SECONDS):
+                timestamp = begin(connection)
         except psycopg.Error as error:
             connection.close()
             raise storage_error(error) from error
