@@ -144,7 +144,7 @@ class Snapshot(Protocol):
         ...
 
     def close(self) -> None:
-        """End the snapshot; twice does no harm."""
+        """End the snapshot; twice does no harm. Where nothing was written on it, this does not wait for the database."""
         ...
 
 

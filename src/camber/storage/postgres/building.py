@@ -20,7 +20,7 @@ SCHEMA_LOCK = 0x736368656D61
 
 _TRY_LOCK = f"SELECT pg_try_advisory_lock({SCHEMA_LOCK})"
 # Building waits for everybody who reads what is older; no reader reads longer than a minute.
-_UNHURRIED = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0"
+_UNHURRIED = "SET statement_timeout = 0; SET lock_timeout = 0"
 _PAUSE_SECONDS = 0.1
 _IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 

@@ -64,7 +64,9 @@ SET enable_sort = off;
 SET plan_cache_mode = force_generic_plan;
 SET statement_timeout = {READ_SECONDS * 1000};
 SET idle_in_transaction_session_timeout = {SNAPSHOT_SECONDS * 1000};
+SET idle_session_timeout = 0;
 """
+_SETTINGS_SINCE_17 = "SET transaction_timeout = 0;"
 _FACTS = "SELECT pg_is_in_recovery()::int, current_setting('server_encoding')"
 _DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local');
@@ -92,7 +94,8 @@ def connection_words(url: str) -> dict[str, Any]:
         raise ConfigurationError(
             "database_url (CAMBER_DATABASE_URL) is no PostgreSQL URL; it looks like postgresql://user:password@host:5432/name"
         ) from None
-    return {**_DEFAULTS, **given, "autocommit": True}
+    # Texts are sent as UTF-8: read in another encoding, which a role, a database or a variable may name, they would be stored as others.
+    return {**_DEFAULTS, **given, "client_encoding": "UTF8", "autocommit": True}
 
 
 def connect(words: dict[str, Any]) -> Connection:
@@ -117,7 +120,8 @@ def configure(connection: Connection) -> None:
     timer.daemon = True
     timer.start()
     try:
-        cursor = execute(connection, _SETTINGS + _FACTS)
+        newer = _SETTINGS_SINCE_17 if connection.info.server_version >= 170_000 else ""
+        cursor = execute(connection, _SETTINGS + newer + _FACTS)
     finally:
         timer.cancel()
     while cursor.nextset():

@@ -12,6 +12,7 @@ from camber.errors import DatabaseUnreachableError, DiskFullError, StorageError
 from camber.storage.interface import CommitConflict, UniqueKeyTaken
 
 _TAKEN = re.compile(r"t(\d+)\.u(\d+)$")
+_ENDED = {"25P03", "25P04"}
 
 
 def storage_error(error: psycopg.Error) -> StorageError:
@@ -27,7 +28,9 @@ def storage_error(error: psycopg.Error) -> StorageError:
         )
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return DatabaseUnreachableError(f"the connection to PostgreSQL was lost or can't be made ({said})")
-    if (error.sqlstate or "")[:2] in {"57", "08"} and not isinstance(error, pg.QueryCanceled):  # it is being shut down
+    # It is being shut down; or the transaction was idle, or open, for longer than somebody allows.
+    state = error.sqlstate or ""
+    if state in _ENDED or (state[:2] in {"57", "08"} and not isinstance(error, pg.QueryCanceled)):
         return DatabaseUnreachableError(f"PostgreSQL ended the connection ({said})")
     return StorageError(f"PostgreSQL: {said}")
 

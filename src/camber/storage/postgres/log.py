@@ -118,7 +118,8 @@ class PostgresLog:
             raise StorageError("the storage is closed")
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._words)
-            execute(self._connection, f"LISTEN {_CHANNEL}")
+            with self._patience.at_most(self._connection, _LOOK_SECONDS):
+                execute(self._connection, f"LISTEN {_CHANNEL}")
         return self._connection
 
     def _drop(self) -> None:

@@ -249,7 +249,8 @@ class Writer:
             self._main.prepare_threshold = 2  # what it writes is prepared by psycopg
             # Of a group: how long its handlers may take without reading, with or without the lock.
             seconds = int(self._hold_seconds * 1000)
-            execute(self._main, f"SET idle_in_transaction_session_timeout = {seconds}; SET idle_session_timeout = 0")
+            with self._patience.at_most(self._main, STEP_SECONDS):
+                execute(self._main, f"SET idle_in_transaction_session_timeout = {seconds}")
         return self._main
 
     def _side_connection(self) -> Connection:
@@ -260,8 +261,9 @@ class Writer:
     def _connect(self) -> Connection:
         connection = connect(self._words)
         try:
-            make_durable(connection, durable=self._durable)
-            execute(connection, f"SET lock_timeout = {LOCK_WAIT_SECONDS * 1000}; SET statement_timeout = 0")
+            with self._patience.at_most(connection, STEP_SECONDS):
+                make_durable(connection, durable=self._durable)
+                execute(connection, f"SET lock_timeout = {LOCK_WAIT_SECONDS * 1000}; SET statement_timeout = 0")
         except BaseException:
             connection.close()
             raise
