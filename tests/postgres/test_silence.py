@@ -222,6 +222,15 @@ def test_a_snapshot_that_is_to_be_held_is_opened_in_silence(server: Server, prox
         assert held.result(PATIENCE) > 0
 
 
+def test_a_look_at_the_log_gets_no_answer(server: Server, proxy: Proxy) -> None:
+    """Whoever waits for it is answered by the next one."""
+    silent = proxy.before("FROM commits WHERE timestamp >= ", falls_silent)
+    with server.goes_on():
+        silent.wait(PATIENCE)
+        assert server.count(1) == 1
+        server.add()
+
+
 @pytest.mark.parametrize("moment", ["a query's snapshot is idle", "a tick ends", "a snapshot is to be held"])
 def test_everything_is_swallowed_for_a_while(server: Server, proxy: Proxy, moment: str) -> None:
     watcher = server.watcher()

@@ -150,7 +150,8 @@ class Committer:
         """Run what waits, then stop."""
         self.closed = True
         self.wakes.put(None)
-        while self._writer.thread.is_alive():  # the watchdog may put another in its place meanwhile
+        # The watchdog may put another in its place meanwhile; where it can't, nobody waits for the one that is stuck.
+        while self._writer.thread.is_alive() and not (self._writer.is_abandoned and self.broken):
             self._writer.thread.join(timeout=0.1)
         self._refuse_waiting(StorageError("The server is shutting down."))
 
@@ -170,6 +171,7 @@ class Committer:
             self._writer = _Writer(self)
         except RuntimeError as error:  # the system gives no more threads: a process without a writer is to be replaced
             self.broken = StorageError(f"No thread can be started that writes: {error}")
+            self._refuse_waiting(self.broken)
         self.on_settled()
 
     def again(self, members: Sequence[_Member], attempts: Sequence[Attempt]) -> None:
@@ -276,6 +278,7 @@ class _Writer:
         """The member that runs, or ran last: of a thread that was given up still the one, also when it has come back meanwhile."""
         self._group: WriteGroup | None = None
         self._catalog = committer.catalog()
+        self.is_abandoned = False
         self._on_disk = self._is_locked = False
         self._handler_seconds = 0.0
         self._transaction: Transaction | None = None
@@ -316,6 +319,7 @@ class _Writer:
             self._transaction.refuse(
                 FunctionTimeoutError("This function ran out of time; nothing it does has any effect.")
             )
+        self.is_abandoned = True
         if self._group is not None:
             self._group.close()  # the next writer needs the one that can be open
         self._committer.replace_writer(self)
@@ -417,7 +421,7 @@ class _Writer:
     def _foresee(self, group: WriteGroup, kept: Kept) -> None:
         """Look up what the next members will look up, in one step instead of one after another."""
         foresight, waiting = self._committer.foresight, self._committer.waiting
-        if foresight is None or len(waiting) < 2:
+        if foresight is None or len(waiting) < 2 or waiting[0].is_suspect:
             return
         coming = [waiting[place].asked for place in range(min(len(waiting), FORESEEN_MEMBERS))]
         with suppress(StorageError):  # the members find it out for themselves
@@ -545,6 +549,7 @@ class _Writer:
         committer = self._committer
         committer.contended = CONTENDED_GROUPS
         if isinstance(conflict, UniqueKeyTaken) and self._is_locked and len(losers) == 1:
+            committer.again((), losers[0].attempts)
             _settle(losers[0].mutation, None, self._unique_index_error(conflict))
             return
         for member in losers:

@@ -55,8 +55,8 @@ class Follower:
         self._taking = threading.Lock()
         self._waiting: deque[Looked] = deque()
         self._failing_since: float | None = None
-        self._looking_since: float | None = None
-        """Since when the look has been under way that has no answer yet."""
+        self._unanswered_since: float | None = None
+        """When the first look began that has had no answer."""
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="camber-follower", daemon=True)
 
@@ -114,7 +114,7 @@ class Follower:
 
     def trouble(self) -> str | None:
         """Why nothing new can be learnt, if that has been so for a while."""
-        since = self._looking_since if self._failing_since is None else self._failing_since
+        since = self._unanswered_since
         if since is None or time.monotonic() - since < TROUBLE_SECONDS:
             return None
         return "PostgreSQL can't be reached"
@@ -130,9 +130,10 @@ class Follower:
     def _work(self) -> None:
         while not self._closed:
             try:
-                self._looking_since = time.monotonic()
+                if self._unanswered_since is None:
+                    self._unanswered_since = time.monotonic()
                 self._look_once()
-                self._failing_since = self._looking_since = None
+                self._failing_since = self._unanswered_since = None
                 if not self._waiting:
                     self._commits.wait(LOOK_SECONDS)
             except StorageError as error:
@@ -144,7 +145,7 @@ class Follower:
 
     def _failed(self, error: StorageError) -> None:
         if self._failing_since is None:
-            self._failing_since = self._looking_since or time.monotonic()
+            self._failing_since = time.monotonic()
             if not self._closed:
                 _log.warning("the commits of other servers can't be read for now: %s", error)
         if time.monotonic() - self._failing_since > TROUBLE_SECONDS:

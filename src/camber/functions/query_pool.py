@@ -18,6 +18,7 @@ _log = logging.getLogger("camber.functions")
 
 MAX_SNAPSHOT_SECONDS = 30.0
 _SLOW_SECONDS = 0.005
+_COMPLAINT_SECONDS = 1.0
 _SNAPSHOT_KEPT_SECONDS = 0.1
 """How long an idle thread keeps its snapshot, because the next query is likely to come soon and to be of the same state.
 
@@ -69,6 +70,7 @@ class QueryPool:
         self._alive = 0
         self._sleeping = 0
         self._progress = time.perf_counter()
+        self._complained = -_COMPLAINT_SECONDS
         self._closed = False
         self._workers: set[threading.Thread] = set()
         self._idle: set[_Worker] = set()
@@ -122,11 +124,18 @@ class QueryPool:
         return bool(self._awake)
 
     def _start(self) -> None:
+        """One more thread, where the system gives one. Called with the lock, which the new thread needs before it counts."""
+        worker = threading.Thread(target=self._work, name="camber-query", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError as error:
+            if (now := time.monotonic()) > self._complained + _COMPLAINT_SECONDS:
+                self._complained = now
+                _log.warning("no more threads can be started that run queries: %s", error)
+            return
         self._alive += 1
         self._awake += 1
-        worker = threading.Thread(target=self._work, name="camber-query", daemon=True)
         self._workers.add(worker)
-        worker.start()
 
     def _work(self) -> None:
         worker = _Worker(self._database)

@@ -80,6 +80,11 @@ class Credentials:
         _remember(self._callers, key, caller)
         return caller
 
+    @property
+    def admin_key_shown(self) -> int:
+        """The number of the admin key by which `caller` has let in the last operator."""
+        return self._generation
+
     def admin_key(self) -> int:
         """A number for the admin key that holds: another one once the key has been replaced."""
         self._forget_after_rotation()

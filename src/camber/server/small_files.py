@@ -32,10 +32,10 @@ def written_beside(path: Path, text: str) -> Generator[Path]:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed in `written_beside` have left in this folder, as far as that can be done."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _UNFINISHED.fullmatch(path.name):
+    """Remove what processes that were killed in `written_beside` have left in this folder. Raises OSError where it can't be read."""
+    for path in list(folder.iterdir()):
+        if _UNFINISHED.fullmatch(path.name):
+            with contextlib.suppress(OSError):
                 _remove_if_left(path)
 
 
@@ -55,7 +55,8 @@ def _create(path: Path) -> tuple[Path, int]:
         beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
         opened = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(opened, fcntl.LOCK_EX)
             if os.fstat(opened).st_nlink:  # else it was cleared away before it was locked
                 return beside, opened
         except OSError:

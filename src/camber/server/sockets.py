@@ -74,7 +74,8 @@ class SyncDoor:
                 if identity != b"null":
                     value += b":" + b64encode(identity)
                     break
-            return Proof(self._credentials.caller(b"Convex " + value, caller.address))
+            found = self._credentials.caller(b"Convex " + value, caller.address)
+            return Proof(found, admin_key=self._credentials.admin_key_shown)
         if claim.token_type != "User":
             raise RequestError(
                 400, "HeaderParseFailure", f"A token is User, Admin or None, not {claim.token_type[:40]!r}."

@@ -53,6 +53,8 @@ class Proof:
 
     caller: Caller
     expires_ms: float | None = None
+    admin_key: int = 0
+    """The number of the admin key that was shown, as `SyncHub` is given it."""
 
 
 Authenticator = Callable[[Authenticate, Caller], Proof | Awaitable[Proof]]
@@ -182,7 +184,7 @@ class SyncWorker:
         self._view = hub.backend.view(self, caller)
         self._handles_chunks = handles_chunks
         self._admitted_by = 0
-        """The number of the admin key that held when the client said last who it is."""
+        """The number of the admin key that the client has shown."""
         self._call: Call | None = None
         self._mutation: Run | None = None
         self._held_back: Run | None = None
@@ -435,13 +437,13 @@ class SyncWorker:
     # Who it is
 
     def _check(self, claim: Authenticate) -> None:
-        self._admitted_by = self._hub.admin_key()
         try:
             proof = self._hub.authenticate(claim, self._address_caller)
         except RequestError as error:
             self._refuse(error)
             return
         if isinstance(proof, Proof):
+            self._admitted_by = proof.admin_key
             self._accept(proof)
             return
         task = asyncio.ensure_future(self._await_proof(proof))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -42,6 +44,24 @@ def storage(postgres_url: str, tmp_path: Path) -> Iterator[Storage]:
 )
 def test_a_value_is_shown_as_postgresql_writes_it(storage: Storage, expression: str, value: object) -> None:
     assert storage.sql(f"SELECT {expression} AS it", limit=1, seconds=5) == (("it",), [(value,)], False)
+
+
+def test_whoever_waits_for_a_statement_holds_up_nobody_else(storage: Storage) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(storage.sql, "SELECT pg_sleep(1)", limit=1, seconds=5)
+        began, longest = time.monotonic(), 0.0
+        while not waiting.done():
+            time.sleep(0.01)
+            longest, began = max(longest, time.monotonic() - began), time.monotonic()
+
+    assert len(waiting.result().rows) == 1
+    assert longest < 0.5
+
+
+def test_a_long_statement_is_sent_as_a_whole(storage: Storage) -> None:
+    text = "a" * 20_000_000
+
+    assert storage.sql(f"SELECT length('{text}')", limit=1, seconds=10).rows == [(len(text),)]
 
 
 def test_a_row_that_fails_after_others_fails_the_statement(storage: Storage) -> None:

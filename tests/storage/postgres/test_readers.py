@@ -11,6 +11,8 @@ import pytest
 
 from camber.errors import DatabaseUnreachableError
 from camber.storage.postgres import connections
+from camber.storage.postgres.connections import Patience, ReaderPool
+from camber.storage.postgres.statements import last_value
 from camber.storage.postgres.storage import PostgresStorage, open_storage
 from tests.postgres.cluster import Cluster
 from tests.postgres.proxy import Proxy
@@ -92,3 +94,29 @@ def test_who_meets_silence_everywhere_is_told_in_time(storage: PostgresStorage, 
 
     proxy.resume()
     storage.snapshot().close()
+
+
+def test_who_waits_for_a_connection_gets_one_that_is_given_back(postgres: Cluster, postgres_url: str) -> None:
+    """Where PostgreSQL gives fewer connections than there may be, nobody is passed over by those who come later."""
+    postgres.sql("CREATE ROLE few LOGIN CONNECTION LIMIT 2")
+    words = connections.connection_words(postgres_url.replace("postgres@", "few@"))
+    guard = Patience()
+    pool = ReaderPool(words, guard, limit=3, patience=20.0)
+    try:
+        taken = [pool.take(begin)[0] for _ in range(2)]
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(pool.take, begin)
+            time.sleep(0.5)
+            assert not waiting.done()
+            pool.give_back(taken.pop())
+            taken.append(waiting.result(5.0)[0])
+        for connection in taken:
+            pool.give_back(connection)
+    finally:
+        pool.close()
+        guard.close()
+        postgres.sql("DROP ROLE few")
+
+
+def begin(connection: connections.Connection) -> object:
+    return last_value(connection, "BEGIN; SELECT 1")

@@ -41,6 +41,7 @@ READ_SECONDS = 30
 SNAPSHOT_SECONDS = 60
 """How long a snapshot may lie unused before the server ends it, for servers that have gone without a word."""
 _OLDEST_VERSION = 140_000
+_LOOK_AGAIN_SECONDS = 0.1
 
 # A peer that is gone is noticed within half a minute. What the user's URL says itself stands.
 _DEFAULTS = {
@@ -118,7 +119,8 @@ def configure(connection: Connection) -> None:
     # Only of who connects anew: the thread that the timer takes is little beside that.
     timer = threading.Timer(ANSWER_SECONDS, cut, (connection,))
     timer.daemon = True
-    timer.start()
+    with suppress(RuntimeError):  # the system gives no more threads: better without a limit than not at all
+        timer.start()
     try:
         newer = _SETTINGS_SINCE_17 if connection.info.server_version >= 170_000 else ""
         cursor = execute(connection, _SETTINGS + newer + _FACTS)
@@ -225,7 +227,8 @@ class Patience:
             for action in list(self._actions.values()):
                 if action.when < now:
                     action.when = now + action.seconds
-                    threading.Thread(target=action.do, name="camber-patience-ended", daemon=True).start()
+                    with suppress(RuntimeError):  # the system gives no more threads: another time, then
+                        threading.Thread(target=action.do, name="camber-patience-ended", daemon=True).start()
             for each in self._rounds:
                 each()
 
@@ -312,14 +315,17 @@ class ReaderPool:
         self._close_ending()
 
     def _get(self, deadline: float) -> Connection:
-        with suppress(IndexError):
-            return self._ending.popleft().connection
-        try:
-            return self._pool.getconn(timeout=max(0.1, deadline - time.monotonic()))
-        except PoolClosed:
-            raise StorageError("the storage is closed") from None
-        except PoolTimeout:
-            raise self._none_came() from None
+        while True:
+            with suppress(IndexError):
+                return self._ending.popleft().connection
+            try:
+                # Not for long at once: one that is given back comes to those that are ending.
+                return self._pool.getconn(timeout=_LOOK_AGAIN_SECONDS)
+            except PoolClosed:
+                raise StorageError("the storage is closed") from None
+            except PoolTimeout:
+                if time.monotonic() > deadline:
+                    raise self._none_came() from None
 
     def _none_came(self) -> DatabaseUnreachableError:
         return DatabaseUnreachableError(

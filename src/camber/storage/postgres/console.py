@@ -8,11 +8,13 @@ before anybody can count it.
 from __future__ import annotations
 
 import re
+import select
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.errors import error_from_result
 from psycopg.pq import Escaping, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -80,11 +82,33 @@ def _rows(link: PGconn) -> Iterator[PGresult]:
     """Run what `_columns` has prepared: row by row as they come, so that what is not wanted is never held."""
     link.send_query_prepared(b"", [])
     link.set_single_row_mode()
-    while (result := link.get_result()) is not None:
+    while (result := _next_result(link)) is not None:
         if result.status == ExecStatus.SINGLE_TUPLE:
             yield result
         elif result.status != ExecStatus.TUPLES_OK:
-            raise psycopg.errors.error_from_result(result)
+            raise error_from_result(result)
+
+
+def _next_result(link: PGconn) -> PGresult | None:
+    """As `get_result`, which would let no other thread of this process go on until there is one."""
+    is_sent = False
+    while link.is_busy():
+        is_sent = is_sent or not link.flush()
+        waiting = select.poll()
+        waiting.register(link.socket, select.POLLIN if is_sent else select.POLLIN | select.POLLOUT)
+        waiting.poll()
+        link.consume_input()
+    return link.get_result()
+
+
+def _only_result(link: PGconn) -> PGresult:
+    """What was sent gives one result."""
+    first = _next_result(link)
+    while _next_result(link) is not None:
+        pass
+    if first is None or first.status != ExecStatus.COMMAND_OK:
+        raise psycopg.OperationalError("the connection was lost") if first is None else error_from_result(first)
+    return first
 
 
 def _value(of_type: int, text: bytes | None) -> object:
@@ -97,10 +121,10 @@ def _value(of_type: int, text: bytes | None) -> object:
 def _columns(connection: psycopg.Connection[Any], statement: str) -> tuple[str, ...]:
     """The columns that the statement gives. One that gives none is none that reads."""
     link = connection.pgconn
-    prepared = link.prepare(b"", statement.encode())
-    if prepared.status != psycopg.pq.ExecStatus.COMMAND_OK:
-        raise psycopg.errors.error_from_result(prepared)
-    described = link.describe_prepared(b"")
+    link.send_prepare(b"", statement.encode())
+    _only_result(link)
+    link.send_describe_prepared(b"")
+    described = _only_result(link)
     if not described.nfields:
         raise StorageError(_ONLY_READING)
     return tuple((described.fname(place) or b"").decode() for place in range(described.nfields))
