@@ -8,22 +8,26 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import psycopg
 import pytest
 
 from camber import define_schema
 from camber.backend import Backend
-from camber.functions import application_of
-from camber.server import admin_key, create_app
+from camber.functions import application_of, load_application
+from camber.server import Reloader, admin_key, create_app
 from camber.settings import Settings
-from tests.cli.commands import CAMBER, PATIENCE, Serving, camber, server
+from camber.storage.postgres.building import SCHEMA_LOCK
+from tests.cli.commands import CAMBER, PATIENCE, Serving, camber, server, serving
 from tests.server.asking import Client
 from tests.wire.raw_client import adding, raw_client
 from tests.wire.running_server import clean_environment, free_ports
@@ -39,6 +43,19 @@ async def version_later(ctx: ActionCtx, *, seconds: float) -> str:
     await asyncio.sleep(seconds)
     return "1"
 """
+
+GATE = """
+
+import time
+from pathlib import Path
+
+folder = Path(__file__).parents[1]
+(folder / "loading").touch()
+until = time.monotonic() + 60
+while not (folder / "go").exists() and time.monotonic() < until:
+    time.sleep(0.02)
+"""
+"""Loading this stops until there is a file `go`, for a minute at most."""
 
 
 @pytest.fixture
@@ -65,6 +82,13 @@ def change(project: Path, file: str, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def wait_until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def change_version(project: Path, before: int, after: int) -> None:
@@ -326,6 +350,18 @@ def test_a_hangup_signal_does_the_same_and_the_log_says_how_it_went(running: Ser
     assert refused["problems"] == [f"{library}/backend/settings.py:22: invalid syntax"]
 
 
+def test_a_hangup_signal_while_the_server_starts_is_taken_when_it_serves(library: Path) -> None:
+    append(library, "settings.py", GATE)
+    with serving(library, "serve", env={"CAMBER_DEV": "1"}) as running:
+        wait_until((library / "loading").exists)
+        change_version(library, 1, 2)  # books.py is loaded by now
+        running.process.send_signal(signal.SIGHUP)
+        (library / "go").touch()
+        running.wait_for("the code was loaded anew")
+
+        assert value(running, "query", "books:version") == "2"
+
+
 @contextmanager
 def in_a_terminal(project: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server that was started in a terminal of its own, and the terminal's other end."""
@@ -370,3 +406,62 @@ def test_a_server_goes_with_the_terminal_it_was_started_in(library: Path) -> Non
 
     assert code == 0
     assert not (library / ".camber/server.json").exists()
+
+
+# A server that is told to stop meanwhile.
+
+
+def test_a_server_that_stops_does_not_wait_for_a_module_that_does_not_come_to_an_end(
+    running: Serving, library: Path
+) -> None:
+    append(library, "settings.py", GATE)
+    running.process.send_signal(signal.SIGHUP)
+    wait_until((library / "loading").exists)
+
+    assert running.stop() == 0
+    assert "Traceback" not in running.printed
+
+
+def test_a_server_that_stops_does_not_wait_for_another_one_that_makes_an_index(
+    library: Path, postgres_url: str
+) -> None:
+    asking = "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid()"
+    with (
+        server(library, env={"CAMBER_DATABASE_URL": postgres_url}) as running,
+        psycopg.connect(postgres_url, autocommit=True) as other,
+    ):
+        other.execute("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: other.execute(asking).fetchone() is not None)
+
+        assert running.stop() == 0
+    assert "Traceback" not in running.printed
+
+
+@pytest.fixture
+def modules_as_before() -> Iterator[None]:
+    """Forgets what a test loads in this process."""
+    with patch.dict(sys.modules), patch.object(sys, "meta_path", [*sys.meta_path]):
+        yield
+
+
+@pytest.mark.usefixtures("modules_as_before")
+def test_what_is_loaded_when_the_data_is_closed_is_not_served(library: Path, tmp_path: Path) -> None:
+    before = load_application(library / "backend")
+    backend = Backend.open(before, tmp_path / "data", settings=Settings(), create=True)
+    append(library, "settings.py", GATE)
+    reloader = Reloader(backend)
+
+    async def begin() -> None:
+        reload = asyncio.create_task(reloader.reload())
+        await asyncio.to_thread(wait_until, (library / "loading").exists)
+        reload.cancel()
+
+    asyncio.run(begin())
+    is_at_work = reloader.abandon()
+    backend.close()
+    (library / "go").touch()
+    wait_until(lambda: not reloader.abandon())
+
+    assert is_at_work
+    assert backend.application is before

@@ -37,6 +37,65 @@ async def who(ctx: ActionCtx, *, seconds: float = 0.3) -> list[str]:
     return [str(os.getpid()), "1"]
 """
 
+LINGERING = """
+
+import atexit
+import os
+import time
+from pathlib import Path
+
+
+def linger():
+    if Path("lingering").exists() and Path("lingering").read_text() == str(os.getpid()):
+        Path("leaving").touch()
+        time.sleep(600)
+
+
+atexit.register(linger)
+"""
+"""The process that the file `lingering` names has closed everything and does not end."""
+
+GATE = """
+
+import os
+import time
+from pathlib import Path
+
+if not Path("first").exists():
+    Path("first").write_text(str(os.getpid()))
+elif Path("first").read_text() != str(os.getpid()):
+    Path("waiting").touch()
+    while not Path("go").exists():
+        time.sleep(0.02)
+"""
+"""All but the first process stop in the middle of their start until there is a file `go`."""
+
+IMPATIENT = """
+import sys
+
+from camber.server import parent_process, serve_with_workers
+
+sys.modules[serve_with_workers.__module__]._LAST_SECONDS = 5.0
+"""
+"""A parent that waits for a worker to close for 5 seconds instead of 20."""
+
+SHORT_OF_THREADS = """
+import asyncio
+
+start, starts = asyncio.create_subprocess_exec, []
+
+
+async def start_or_not(*command, **how):
+    starts.append(command)
+    if len(starts) == 3:
+        raise RuntimeError("can't start new thread")
+    return await start(*command, **how)
+
+
+asyncio.create_subprocess_exec = start_or_not
+"""
+"""A system that has no thread for the third process, as asyncio needs one for each."""
+
 STUBBORN = """
 
 @mutation
@@ -66,16 +125,22 @@ def running(library: Path, postgres_url: str) -> Iterator[Serving]:
 
 
 @contextmanager
-def workers(project: Path, url: str, count: int, **settings: object) -> Iterator[Serving]:
-    with starting(project, url, count, **settings) as running:
+def workers(project: Path, url: str, count: int, *, begin: str = "", **settings: object) -> Iterator[Serving]:
+    with starting(project, url, count, begin=begin, **settings) as running:
         wait_for(running, '"serving"')
         yield running
 
 
 @contextmanager
-def starting(project: Path, url: str, count: int, **settings: object) -> Iterator[Serving]:
+def starting(project: Path, url: str, count: int, *, begin: str = "", **settings: object) -> Iterator[Serving]:
+    """`begin` is Python that each process runs before anything else."""
     own = {f"CAMBER_{name.upper()}": str(value) for name, value in settings.items()}
     env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": url, "CAMBER_DATABASE_CONNECTIONS": "8", **own}
+    if begin:
+        site = project / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(begin)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
     with serving(project, "serve", "--workers", str(count), env=env) as running:
         processes: set[int] = set()
         try:
@@ -105,6 +170,12 @@ def children(running: Serving) -> set[int]:
         return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
     except OSError:
         return set()
+
+
+def hang_up_all(running: Serving) -> None:
+    """As a service manager may that signals every process of a service."""
+    for pid in [*children(running), running.process.pid]:
+        os.kill(pid, signal.SIGHUP)
 
 
 def is_alive(pid: int) -> bool:
@@ -317,6 +388,35 @@ def test_a_worker_whose_functions_do_not_stop_is_replaced(library: Path, postgre
         assert '"code": 1' in running.printed
 
 
+def test_a_worker_that_closes_and_does_not_end_is_asked_for_nothing_and_killed(
+    library: Path, postgres_url: str
+) -> None:
+    append(library, "books.py", LINGERING)
+    with workers(library, postgres_url, 2, begin=IMPATIENT) as running:
+        victim = min(children(running))
+        (library / "lingering").write_text(str(victim))
+        os.kill(victim, signal.SIGTERM)
+        wait_until((library / "leaving").exists, "it has closed everything")
+        change(library, "books.py", '"1"', '"2"')
+        result = camber(library, "reload")
+        wait_for(running, "a worker that did not end is killed")
+        wait_for(running, "a worker serves again")
+        after = who_answers(running)
+
+    assert (result.code, result.out) == (0, "reloaded:\n  file books.py changed\n")
+    assert list(after.values()) == ["2"] * 2
+    assert victim not in after
+
+
+def test_a_worker_is_tried_again_whatever_keeps_the_system_from_starting_it(library: Path, postgres_url: str) -> None:
+    with workers(library, postgres_url, 2, begin=SHORT_OF_THREADS) as running:
+        os.kill(min(children(running)), signal.SIGKILL)
+        wait_for(running, "can't start new thread")
+        wait_for(running, "a worker serves again")
+
+        assert len(who_answers(running)) == 2
+
+
 def test_without_their_parent_they_end(running: Serving) -> None:
     processes = children(running)
     calls = Calls(running, 10, "action", "books:who", seconds=2)
@@ -402,13 +502,49 @@ def test_a_hangup_signal_to_the_parent_does_the_same(running: Serving, library: 
 
 def test_a_hangup_signal_to_all_processes_is_taken_once(running: Serving, library: Path) -> None:
     change(library, "books.py", '"1"', '"2"')
-    for pid in [*children(running), running.process.pid]:
-        os.kill(pid, signal.SIGHUP)
+    hang_up_all(running)
     wait_for(running, "the code was loaded anew")
 
     assert sorted(who_answers(running).values()) == ["2"] * 2
     assert running.printed.count("the code was loaded anew") == 1
     assert "ReloadRunning" not in running.printed
+
+
+def test_one_that_has_loaded_its_code_before_a_reload_and_serves_after_it_takes_the_new_code_too(
+    library: Path, postgres_url: str
+) -> None:
+    append(library, "settings.py", GATE)
+    with starting(library, postgres_url, 2) as running:
+        wait_until((library / "waiting").exists, "the second worker has loaded books.py")
+        change(library, "books.py", '"1"', '"2"')
+        key = camber(library, "admin-key", env={"CAMBER_DATABASE_URL": postgres_url}).out.strip()
+        result = camber(library, "reload", "--url", running.url, env={"CAMBER_ADMIN_KEY": key})
+        (library / "go").touch()
+        wait_for(running, '"serving"')
+        after = who_answers(running)
+
+    assert (result.code, result.out) == (0, "reloaded:\n  file books.py changed\n")
+    assert list(after.values()) == ["2"] * 2
+
+
+def test_a_hangup_signal_to_all_processes_while_they_start_is_taken_when_they_serve(
+    library: Path, postgres_url: str
+) -> None:
+    append(library, "settings.py", GATE)
+    with starting(library, postgres_url, 2) as running:
+        wait_until(lambda: children(running), "the first worker has begun")
+        hang_up_all(running)
+        wait_until((library / "waiting").exists, "the second worker has loaded books.py")
+        change(library, "books.py", '"1"', '"2"')
+        hang_up_all(running)
+        (library / "go").touch()
+        wait_for(running, '"serving"')
+        wait_for(running, "the code was loaded anew")
+        after = who_answers(running)
+
+    assert list(after.values()) == ["2"] * 2
+    assert running.printed.count("the code was loaded anew") == 1
+    assert "the code before goes on" not in running.printed
 
 
 def test_calls_that_are_made_while_all_take_the_new_code_notice_nothing(running: Serving, library: Path) -> None:

@@ -450,6 +450,19 @@ def test_the_context_of_an_action_gives_nothing_after_it(serve: Serve) -> None:
     assert backend.run("it:count") == 0
 
 
+def test_closing_waits_once_for_all_that_block() -> None:
+    backend = deployed({"it:block": block})
+    running = [in_background(lambda: call(backend, "it:block", kind="action")) for _ in range(4)]
+    time.sleep(0.1)
+    began = time.monotonic()
+    backend.close()
+    took = time.monotonic() - began
+    STOP.set()
+
+    assert 1 < took < 5  # each is waited for two seconds, and so are all of them together
+    assert [outcome.exception(10) for outcome in running] == [None] * 4
+
+
 def test_closing_cancels_what_runs() -> None:
     cleaned_up = threading.Event()
 

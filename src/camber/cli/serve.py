@@ -41,6 +41,10 @@ def serve(
         camber serve --host 0.0.0.0 --port 8000 --site-port 8001
         camber serve --workers 4
     """
+    from camber.server import Hangups
+
+    hangups = Hangups()  # from now on, as opening the data can take long
+
     from structlog import get_logger
 
     from camber.server import configure_logging, parent_process, serve_with_workers
@@ -52,7 +56,7 @@ def serve(
         configure_logging(settings)
         for warning in settings.warnings:
             get_logger("camber.cli").warning(warning)
-        return serve_with_workers(settings, data, [sys.executable, *sys.orig_argv[1:]])
+        return serve_with_workers(settings, data, [sys.executable, *sys.orig_argv[1:]], hangups)
 
     from camber.functions import load_application
     from camber.server import serve as run_server
@@ -63,7 +67,7 @@ def serve(
         for warning in (*(settings.warnings if parent is None else ()), *application.warnings):
             get_logger("camber.cli").warning(warning)
     with closing(open_backend(application, data, settings, has_ports=parent is not None)) as backend:
-        run_server(backend, reload_on_hangup=True, parent=parent)
+        run_server(backend, hangups=hangups, parent=parent)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -22,6 +23,9 @@ _LATE_SECONDS = 0.5
 
 _LEFT_BEHIND_SECONDS = 1.0
 """How long tasks that an action left behind may take to end when they are cancelled."""
+
+_CLOSING_SECONDS = 2.0
+"""How long all actions together may take to end when the pool is closed."""
 
 
 class ActionJob(Protocol):
@@ -91,8 +95,9 @@ class ActionPool:
                 worker.cancel()
         for job in waiting:
             self.ended(job, asyncio.CancelledError())
+        deadline = time.monotonic() + _CLOSING_SECONDS
         for worker in workers:
-            worker.thread.join(timeout=2.0)
+            worker.thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     # For the workers
 

@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
     from camber.server.reloading import Reloader
     from camber.server.run import serve
     from camber.server.shared_secret import copy_shared_secret, rotate_shared_admin_key, shared_admin_key
+    from camber.server.signals import Hangups
     from camber.server.workers import serve_with_workers
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "SECRET_FILE",
     "Address",
     "AdminKeys",
+    "Hangups",
     "Reloaded",
     "Reloader",
     "SecretFile",
@@ -58,6 +60,7 @@ if not typing.TYPE_CHECKING:
         "reloading": ("Reloader",),
         "run": ("serve",),
         "shared_secret": ("copy_shared_secret", "rotate_shared_admin_key", "shared_admin_key"),
+        "signals": ("Hangups",),
         "workers": ("serve_with_workers",),
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from camber.backend import Backend
-from camber.errors import CamberError, LoadError, SchemaMismatchError
+from camber.backend import Backend, settle
+from camber.errors import CamberError, LoadError, SchemaMismatchError, StorageError
 from camber.functions import Application, reload_application
 from camber.server.reloaded import ALREADY_RUNNING, Reloaded
 
@@ -32,6 +34,8 @@ class Reloader:
         self._backend = backend
         self._served = _Version.of(backend.application)
         self._turn = asyncio.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_abandoned = False
 
     async def reload(self) -> Reloaded:
         """Serve the code that is in the application's folder now. Where that can't be, the code before goes on, and this says why."""
@@ -65,10 +69,37 @@ class Reloader:
         async with self._turn:
             root = self._backend.application.root
             assert root is not None
-            application = await asyncio.to_thread(reload_application, root)
-            version = await asyncio.to_thread(_Version.of, application)
-            await self._backend.reload(application)
-            self._served = version
+            loop = asyncio.get_running_loop()
+            loaded: asyncio.Future[Application] = loop.create_future()
+
+            def tell(outcome: Application | Exception) -> None:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(settle, loaded, outcome)
+
+            # A thread of its own: one of the loop's would be waited for when the process is to end, and this may wait for another
+            # server that makes an index, or in a module that does not come to an end.
+            self._thread = threading.Thread(target=self._work, args=(root, tell), name="camber-reload", daemon=True)
+            self._thread.start()
+            return await loaded
+
+    def abandon(self) -> bool:
+        """Serve nothing any more that is loaded from now on; returns whether a reload is still at work, which is left to itself."""
+        self._is_abandoned = True
+        return self._thread is not None and self._thread.is_alive()
+
+    def _work(self, root: Path, tell: Callable[[Application | Exception], None]) -> None:
+        try:
+            tell(self._changed_over(root))
+        except BaseException as error:  # noqa: BLE001  it is raised where this is waited for
+            tell(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+    def _changed_over(self, root: Path) -> Application:
+        application = reload_application(root)
+        version = _Version.of(application)
+        if self._is_abandoned:
+            raise StorageError("The server is shutting down.")
+        self._backend.reload_sync(application)
+        self._served = version
         return application
 
 

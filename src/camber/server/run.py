@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import uvicorn
 
@@ -28,7 +28,7 @@ from camber.server.parent_process import ParentProcess
 from camber.server.ports import BACKLOG, Ports
 from camber.server.reloaded import Reloaded, log_outcome
 from camber.server.reloading import Reloader
-from camber.server.signals import Signals
+from camber.server.signals import Hangups, Signals
 from camber.server.sockets import sync_sockets
 from camber.settings import Settings
 
@@ -48,15 +48,16 @@ def serve(
     started: Callable[[Address], None] | None = None,
     alongside: Sequence[Callable[[], Awaitable[None]]] = (),
     reloader: Reloader | None = None,
-    reload_on_hangup: bool = False,
+    hangups: Hangups | None = None,
     parent: ParentProcess | None = None,
 ) -> None:
     """Serve `backend` on the ports of its settings until SIGTERM or SIGINT; then finish the requests that run, within bounds.
 
     `started` is called once both ports answer. Each of `alongside` runs on the same event loop meanwhile; one that fails stops the
-    server and its error is raised here. With `reload_on_hangup`, SIGHUP has the code loaded anew. A worker of `parent` serves on the
-    ports that it was handed, and stops when that is gone. The backend stays open: who opened it closes it. Where functions did not
-    stop, the process is replaced by one with the same command line.
+    server and its error is raised here. With `hangups`, SIGHUP has the code loaded anew. A worker of `parent` serves on the ports that
+    it was handed, and stops when that is gone. The backend stays open: who opened it closes it. But where functions did not stop the
+    process is replaced by one with the same command line, and a reload that is still at work is not waited for: then the backend is
+    closed here, and the process ended if even that takes too long.
 
     Raises ConfigurationError where a port is taken or not allowed, DataFolderError where the secret can't be read or made, and the
     commit's error, for the process to end with it, where it is not known whether a commit is on disk.
@@ -72,16 +73,21 @@ def serve(
         url, site_url = ports.origins(settings.host)
         if 0 in (settings.port, settings.site_port):
             backend.listens_at(url, site_url)
-        running = _Running(backend, ports, reloader or Reloader(backend), parent, reload_on_hangup=reload_on_hangup)
+        reloader = reloader or Reloader(backend)
+        running = _Running(backend, ports, reloader, parent, hangups)
         address = Address(url, site_url, os.getpid(), time.time() * 1_000, name_of_database(settings.database_url))
         if parent is None:
             stack.enter_context(written_down(backend.data, address))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(running.until_stopped(lambda: _announce(address, started, parent), alongside))
+    is_loading = reloader.abandon()
     if running.is_unhealthy:
         if backend.database.broken is not None:
             raise backend.database.broken
         _start_anew(backend, parent)
+    if is_loading and not _is_closed_in_time(backend):
+        _log.warning("the process ends without closing its data, which a reload still works on")
+        _leave(0)
 
 
 class _Running:
@@ -93,11 +99,10 @@ class _Running:
         ports: Ports,
         reloader: Reloader,
         parent: ParentProcess | None,
-        *,
-        reload_on_hangup: bool,
+        hangups: Hangups | None,
     ) -> None:
         self.is_unhealthy = False
-        self._backend, self._reloader, self._parent = backend, reloader, parent
+        self._backend, self._reloader, self._parent, self._hangups = backend, reloader, parent, hangups
         self._sockets = (ports.api, ports.site)
         reload = self._reload_and_log if parent is None else parent.reload
         self._servers = (
@@ -105,8 +110,7 @@ class _Running:
             _Server(create_site_app(backend), backend.settings),
         )
         # A worker leaves SIGHUP to its parent, which has all of them take the new code.
-        own_hangup = self._begin_reload if parent is None else _nothing
-        self._on_hangup = own_hangup if reload_on_hangup else None
+        self._on_hangup = self._begin_reload if parent is None else _nothing
         self._reloads: set[asyncio.Task[Reloaded]] = set()
         self._failure: BaseException | None = None
         self._is_stopping = False
@@ -123,7 +127,7 @@ class _Running:
         self._backend.on_unhealthy = unhealthy
         # Whether nobody is to be waited for, a worker's parent says: service managers may signal both of them.
         stop = self._stop if self._parent is None else partial(self._stop_as_told, False)
-        with Signals(stop=stop, reload=self._on_hangup):
+        with Signals(stop=stop, reload=self._on_hangup, hangups=self._hangups):
             pairs = zip(self._servers, self._sockets, strict=True)
             serving = asyncio.gather(*(server.serve(sockets=sockets) for server, sockets in pairs))
             up = asyncio.create_task(self._both_up())
@@ -322,9 +326,22 @@ def _allow_open_files(wanted: int) -> None:
 
 def _start_anew(backend: Backend, parent: ParentProcess | None) -> None:
     """Replace this process by one with the same command line, or have the parent do so. The functions that did not stop end with it."""
+    _is_closed_in_time(backend)
+    if parent is not None:
+        _leave(1)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _is_closed_in_time(backend: Backend) -> bool:
+    """Close it; False where that is held up for long by something that does not end."""
     closing = threading.Thread(target=backend.close, daemon=True)
     closing.start()
     closing.join(_CLOSING_SECONDS)
-    if parent is not None:
-        os._exit(1)
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return not closing.is_alive()
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once, whatever its threads are at."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

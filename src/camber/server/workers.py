@@ -25,7 +25,7 @@ from camber.server.address_file import Address, name_of_database, written_down
 from camber.server.parent_process import HANDED_OVER, HandedOver
 from camber.server.ports import Ports
 from camber.server.reloaded import ALREADY_RUNNING, Reloaded, log_outcome
-from camber.server.signals import Signals
+from camber.server.signals import Hangups, Signals, held_back_hangups
 from camber.server.worker_channel import AskForReload, Channel, LoadAnew, Outcome, Ready, Said, Stop
 from camber.settings import Settings
 
@@ -36,21 +36,22 @@ _HEALTHY_SECONDS: Final = 60.0
 _RELOAD_SECONDS: Final = 3_600.0
 """A schema may have to be compared with very many documents first."""
 _LAST_SECONDS: Final = 20.0
-"""Beyond the time that running requests get, for a worker to close what it has open."""
+"""For a worker to close what it has open, once it serves nobody any more."""
 
 _FAILED: Final = 1
+_WORKER_ENDED: Final = Reloaded("WorkerEnded", "It ended meanwhile.")
 
 _log = logging.getLogger("camber.server")
 
 
-def serve_with_workers(settings: Settings, data: Path, command: Sequence[str]) -> int:
+def serve_with_workers(settings: Settings, data: Path, command: Sequence[str], hangups: Hangups) -> int:
     """Serve by `settings.workers` processes of this command until SIGTERM or SIGINT; returns the exit code.
 
     The code is that of a worker which can't start, else 0. Raises ConfigurationError, DataFolderError.
     """
     ports = Ports.taken(settings)
     with contextlib.closing(ports):
-        return asyncio.run(_Workers(settings, data, command, ports).until_stopped())
+        return asyncio.run(_Workers(settings, data, command, ports).until_stopped(hangups))
 
 
 class _Worker:
@@ -60,14 +61,15 @@ class _Worker:
         self.number, self.process, self.version = number, process, version
         self.ready = asyncio.Event()
         self.began = time.monotonic()
+        self._is_leaving = False
         self._channel = channel
         self._numbers = itertools.count(1)
         self._loading: dict[int, asyncio.Future[Reloaded]] = {}
 
     @property
     def serves(self) -> bool:
-        """Whether it can be asked for something."""
-        return self.ready.is_set() and self.process.returncode is None
+        """Whether it can be asked for something. One that closes what it has open can't, though its process is still there."""
+        return self.ready.is_set() and not self._is_leaving and self.process.returncode is None
 
     @property
     def name(self) -> str:
@@ -75,6 +77,8 @@ class _Worker:
 
     async def load_anew(self) -> Reloaded:
         """Have it load its code anew."""
+        if self._is_leaving:
+            return _WORKER_ENDED
         number = next(self._numbers)
         answer = self._loading[number] = asyncio.get_running_loop().create_future()
         self._channel.say(LoadAnew(number))
@@ -87,13 +91,25 @@ class _Worker:
             self._loading.pop(number, None)
 
     async def until_gone(self, asked: Callable[[_Worker, int], None]) -> None:
-        """Take in what it says; `asked` is told when it wants all to have the new code."""
-        async for said in self._channel.heard():
-            self._take(said, asked)
-        self._channel.close()
-        for answer in self._loading.values():
-            if not answer.done():
-                answer.set_result(Reloaded("WorkerEnded", "It ended meanwhile."))
+        """Take in what it says; `asked` is told when it wants all to have the new code.
+
+        Whoever says nothing more has served its last request: it is killed if it does not end then.
+        """
+        try:
+            async for said in self._channel.heard():
+                self._take(said, asked)
+        finally:
+            self._is_leaving = True
+            self._channel.close()
+            for answer in self._loading.values():
+                if not answer.done():
+                    answer.set_result(_WORKER_ENDED)
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            _log.error("a worker that did not end is killed", extra={"worker": self.number, "pid": self.process.pid})
+            self.signal(signal.SIGKILL)
 
     def tell(self, number: int, outcome: Reloaded) -> None:
         """How it went with what it asked for."""
@@ -133,13 +149,14 @@ class _Workers:
         self._code = 0
         self._version = 0
         """Counts reloads that at least one worker has carried out."""
+        self._is_serving = self._is_reload_due = False
         self._stopping = asyncio.Event()
         self._reloading, self._spawning = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
 
-    async def until_stopped(self) -> int:
+    async def until_stopped(self, hangups: Hangups) -> int:
         """Start them, keep them, and wait until all have ended; returns the exit code."""
-        with Signals(stop=self._stop, reload=lambda: self._begin(self._reload_and_log())):
+        with Signals(stop=self._stop, reload=self._hung_up, hangups=hangups):
             # The first one alone: it brings the tables to the schema, and what keeps it from starting is said once.
             if await self._start(1):
                 others = range(2, self._settings.workers + 1)
@@ -158,6 +175,9 @@ class _Workers:
             _log.info("serving", extra={"url": url, "site_url": site_url, "workers": self._settings.workers})
             for number in range(1, self._settings.workers + 1):
                 self._begin(self._keep(number))
+            self._is_serving = True
+            if self._is_reload_due:
+                self._hung_up()
             await self._stopping.wait()
 
     # One worker
@@ -172,6 +192,8 @@ class _Workers:
             self._code = code if code > 0 else _FAILED
             _log.error("a worker can't start", extra={"worker": number, "pid": worker.process.pid, "code": code})
             self._stop()
+        if code is None:
+            await self._catch_up(worker)
         return code is None
 
     async def _keep(self, number: int) -> None:
@@ -194,7 +216,7 @@ class _Workers:
                 return
             try:
                 await self._replace(number)
-            except OSError as error:  # no process can be had just now
+            except Exception as error:  # noqa: BLE001  no process or no thread can be had just now; the next try may have them
                 _log.error("a worker can't be started", extra={"worker": number, "reason": str(error)})
 
     async def _replace(self, number: int) -> None:
@@ -202,11 +224,16 @@ class _Workers:
         if worker is None or await self._until_ready(worker) is not None:
             return
         _log.info("a worker serves again", extra={"worker": number, "pid": worker.process.pid})
-        if worker.version != self._version:  # it began before the code was loaded anew
-            async with self._reloading:
-                told = await self._bring_up(worker)
-            if told is not None:
-                _log.error("a worker has the code before", extra={"reason": told})
+        await self._catch_up(worker)
+
+    async def _catch_up(self, worker: _Worker) -> None:
+        """Have it load its code once more where it began before all were told to."""
+        if worker.version == self._version:
+            return
+        async with self._reloading:  # and the reload that has this now may have brought it up already
+            told = await self._bring_up(worker) if worker.version != self._version else None
+        if told is not None and not self._stopping.is_set():
+            _log.error("a worker has the code before", extra={"reason": told})
 
     async def _spawn(self, number: int) -> _Worker | None:
         """A new process; None where all are to end."""
@@ -222,7 +249,8 @@ class _Workers:
     async def _new_worker(self, number: int) -> _Worker:
         version = self._version
         ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as on_failure, theirs:
+            on_failure.callback(ours.close)  # a process that has begun all the same ends when it finds nobody there
             handed = HandedOver(
                 worker=number,
                 parent=os.getpid(),
@@ -230,14 +258,16 @@ class _Workers:
                 api=[each.fileno() for each in self._ports.api],
                 site=[each.fileno() for each in self._ports.site],
             )
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env={**os.environ, HANDED_OVER: msgspec.json.encode(handed).decode()},
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[handed.channel, *handed.api, *handed.site],
-                # A group of its own: Ctrl-C in a terminal is for the parent, which passes it on.
-                process_group=0,
-            )
+            with held_back_hangups():
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    env={**os.environ, HANDED_OVER: msgspec.json.encode(handed).decode()},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=[handed.channel, *handed.api, *handed.site],
+                    # A group of its own: Ctrl-C in a terminal is for the parent, which passes it on.
+                    process_group=0,
+                )
+            on_failure.pop_all()
         return _Worker(number, process, await Channel.over(ours), version)
 
     async def _until_ready(self, worker: _Worker) -> int | None:
@@ -277,6 +307,13 @@ class _Workers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _hung_up(self) -> None:
+        """At SIGHUP. While the workers start it waits until all serve."""
+        if self._is_serving:
+            self._begin(self._reload_and_log())
+        else:
+            self._is_reload_due = True
 
     def _asked(self, worker: _Worker, number: int) -> None:
         async def reload() -> None:
