@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from camber.settings import TEST_DATABASE_VARIABLE
 from camber.testing.databases import give_back_database, take_database
@@ -20,16 +22,19 @@ ENGINES = ["sqlite", "postgres"]
 
 ON_BOTH_ENGINES = [
     "apps/*",
+    "client/test_auth.py",
     "client/test_client.py",
     "client/test_reconnecting.py",
     "database/*",
     "functions/test_backend.py",
+    "functions/test_closing.py",
     "functions/test_environment.py",
     "functions/test_failures.py",
     "functions/test_held_snapshots.py",
     "functions/test_limits.py",
     "functions/test_live.py",
     "functions/test_overload.py",
+    "functions/test_repeated_requests.py",
     "functions/test_shared_runs.py",
     "functions/test_system_functions.py",
     "server/test_calls.py",
@@ -42,10 +47,14 @@ ON_BOTH_ENGINES = [
     "vectors/test_ordering.py",
     "vectors/test_queries.py",
     "wire/test_http_clients.py",
+    "wire/test_npx_convex_logs.py",
     "wire/test_npx_convex_run.py",
+    "wire/test_npx_convex_socket.py",
     "wire/test_react_hooks.py",
+    "wire/test_sign_in_with_tokens.py",
     "wire/test_sync_clients.py",
     "wire/test_sync_protocol.py",
+    "wire/test_sync_tokens.py",
 ]
 # Clients notice nothing of the engine, so on PostgreSQL it is the newest of each kind.
 ONLY_ON_SQLITE = {"npm 1.31.6", "npm 1.17.4", "pypi 0.7"}
@@ -58,6 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A busy machine is no failure.
+    examples.register_profile("any pace", examples(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    examples.load_profile("any pace")
     config.addinivalue_line("markers", "sqlite_only(why): what this claims is so on SQLite only")
     for name in list(os.environ):
         if name.startswith(("CAMBER_", "CONVEX_")) and not name.startswith("CAMBER_TORTURE"):

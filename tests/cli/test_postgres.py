@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -209,13 +209,11 @@ def test_a_command_does_not_wait_for_a_database_that_can_not_be_reached(project:
 
 
 def test_a_server_that_starts_waits_for_its_database(project: Path) -> None:
-    with Cluster() as cluster:
-        cluster.stop()
-        with serving(project, "serve", env=with_password(cluster.url())) as running:
-            running.wait_for("PostgreSQL can't be used yet, waiting")
-            assert not (project / ".camber").exists()
-            cluster.start()
-            running.wait_for('"serving"')
+    with closing(Cluster()) as cluster, serving(project, "serve", env=with_password(cluster.url())) as running:
+        running.wait_for("PostgreSQL can't be used yet, waiting")
+        assert not (project / ".camber").exists()
+        cluster.start()
+        running.wait_for('"serving"')
 
     assert PASSWORD not in running.printed
 
@@ -251,15 +249,20 @@ def test_a_url_that_is_none_is_refused_without_being_shown(project: Path) -> Non
         assert PASSWORD not in result.err
 
 
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[Cluster]:
-    """A PostgreSQL that asks Ada for her password and gives her no rights."""
-    with Cluster() as cluster:
-        cluster.sql("CREATE ROLE ada LOGIN PASSWORD 'right'")
-        rules = cluster.data / "pg_hba.conf"
-        rules.write_text(f"host all ada 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
-        cluster.sql("SELECT pg_reload_conf()")
-        yield cluster
+@pytest.fixture
+def guarded(postgres: Cluster) -> Iterator[Cluster]:
+    """It asks Ada for her password and gives her no rights."""
+    file = postgres.data / "pg_hba.conf"
+    rules = file.read_text()
+    postgres.sql("CREATE ROLE ada LOGIN PASSWORD 'right'")
+    try:
+        file.write_text(f"host all ada 127.0.0.1/32 scram-sha-256\n{rules}")
+        postgres.sql("SELECT pg_reload_conf()")
+        yield postgres
+    finally:
+        file.write_text(rules)
+        postgres.sql("SELECT pg_reload_conf()")
+        postgres.sql("DROP ROLE ada")
 
 
 def test_a_wrong_password_a_missing_one_and_missing_rights_are_told_apart(project: Path, guarded: Cluster) -> None:
@@ -275,8 +278,7 @@ def test_a_wrong_password_a_missing_one_and_missing_rights_are_told_apart(projec
 
 
 def test_a_replica_is_refused(project: Path) -> None:
-    with Cluster() as cluster:
-        cluster.stop()
+    with closing(Cluster()) as cluster:
         (cluster.data / "standby.signal").touch()
         cluster.start()
 

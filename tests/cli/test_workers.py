@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 from camber.server import address_of
-from tests.cli.commands import PATIENCE, Serving, camber, serving
+from tests.cli.commands import PATIENCE, Serving, camber, make_project, serving
+from tests.postgres.cluster import Cluster
 
 WHO = """
 
@@ -124,6 +126,38 @@ def running(library: Path, postgres_url: str) -> Iterator[Serving]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a project that several tests share."""
+    project = make_project(tmp_path_factory.mktemp("shared") / "library")
+    append(project, "books.py", WHO)
+    return project
+
+
+@pytest.fixture(scope="module")
+def shared_server(shared_library: Path, postgres: Cluster) -> Iterator[Serving]:
+    """The server that goes with it."""
+    url = postgres.new_database()
+    with workers(shared_library, url, 2) as running:
+        yield running
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def shared(shared_server: Serving, shared_library: Path) -> Serving:
+    """A server of two workers on the shared project, with the code as it was at first, for tests that leave it whole.
+
+    It has the books of other tests, and has printed what it did for them: only what is behind `seen` is new.
+    """
+    shutil.rmtree(shared_library / "backend")
+    make_project(shared_library)
+    append(shared_library, "books.py", WHO)
+    result = camber(shared_library, "reload")
+    assert result.out.startswith("reloaded by 2 workers"), result
+    shared_server.seen = len(shared_server.printed)
+    return shared_server
+
+
 @contextmanager
 def workers(project: Path, url: str, count: int, *, begin: str = "", **settings: object) -> Iterator[Serving]:
     with starting(project, url, count, begin=begin, **settings) as running:
@@ -210,6 +244,11 @@ class Calls:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def are_at_work(self) -> bool:
+        """Whether one of them has no answer yet."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def values(self) -> list[Any]:
         for thread in self._threads:
             thread.join(2 * PATIENCE)
@@ -237,6 +276,15 @@ def who_answers(running: Serving) -> dict[int, str]:
         if len(found) == len(children(running)):
             break
     return found
+
+
+def is_refused(port: int) -> bool:
+    """Whether nobody takes a connection there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionError:  # refused, or reset where it waited to be accepted
+        return True
+    return False
 
 
 # What is refused.
@@ -283,29 +331,30 @@ def test_a_taken_port_is_refused_by_name_of_its_holder(project: Path, postgres_u
 # Serving.
 
 
-def test_they_share_the_ports_and_the_data(running: Serving, library: Path) -> None:
-    answering = who_answers(running)
-    camber(library, "run", "books:add", '{"title": "Dune"}')
-    shown = Calls(running, 30, "query", "books:titles").values()
-    address = address_of(library / ".camber")
+def test_they_share_the_ports_and_the_data(shared: Serving, shared_library: Path) -> None:
+    answering = who_answers(shared)
+    [before] = Calls(shared, 1, "query", "books:titles").values()
+    camber(shared_library, "run", "books:add", '{"title": "Dune"}')
+    shown = Calls(shared, 30, "query", "books:titles").values()
+    address = address_of(shared_library / ".camber")
 
-    assert set(answering) == children(running)
+    assert set(answering) == children(shared)
     assert len(answering) == 2
-    assert shown == [["Dune"]] * 30
+    assert shown == [sorted([*before, "Dune"])] * 30
     assert address is not None
-    assert (address.pid, address.url) == (running.process.pid, running.url)
+    assert (address.pid, address.url) == (shared.process.pid, shared.url)
 
 
 def test_told_to_stop_all_finish_what_runs(running: Serving, library: Path) -> None:
-    calls = Calls(running, 30, "action", "books:who", seconds=2)
+    calls = Calls(running, 30, "action", "books:who", seconds=3)
     time.sleep(1)
     processes = children(running)
     running.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    with pytest.raises(OSError):  # noqa: PT011  refused, or reset where it waited to be accepted
-        socket.create_connection(("127.0.0.1", running.port), timeout=5)
+    wait_until(lambda: is_refused(running.port) or not calls.are_at_work, "nobody new is let in")
+    was_refused_meanwhile = calls.are_at_work
     answered = {int(pid) for pid, _ in calls.values()}
 
+    assert was_refused_meanwhile
     assert running.process.wait(PATIENCE) == 0
     assert len(answered) > 1
     assert answered <= processes
@@ -340,16 +389,16 @@ def test_told_twice_they_wait_for_nobody(library: Path, postgres_url: str) -> No
 # When a process ends.
 
 
-def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(running: Serving) -> None:
-    before = children(running)
+def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(shared: Serving) -> None:
+    before = children(shared)
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
-    wait_for(running, "a worker ended and is started again")
-    meanwhile = Calls(running, 20, "action", "books:who").values()
-    wait_for(running, "a worker serves again")
+    wait_for(shared, "a worker ended and is started again")
+    meanwhile = Calls(shared, 20, "action", "books:who").values()
+    wait_for(shared, "a worker serves again")
 
-    assert {int(pid) for pid, _ in meanwhile} <= children(running)
-    after = who_answers(running)
+    assert {int(pid) for pid, _ in meanwhile} <= children(shared)
+    after = who_answers(shared)
     assert len(after) == 2
     assert victim not in after
     assert len(after.keys() & before) == 1
@@ -467,47 +516,54 @@ def test_told_to_stop_while_they_start_they_do(library: Path, postgres_url: str)
 # New code.
 
 
-def test_all_take_the_new_code_at_one_command(running: Serving, library: Path) -> None:
-    change(library, "books.py", '"1"', '"2"')
-    result = camber(library, "reload")
+def test_all_take_the_new_code_at_one_command(shared: Serving, shared_library: Path) -> None:
+    processes = children(shared)
+    change(shared_library, "books.py", '"1"', '"2"')
+    result = camber(shared_library, "reload")
 
     assert result.code == 0, result
     assert result.out.splitlines() == ["reloaded by 2 workers:", "  file books.py changed"]
-    assert sorted(who_answers(running).values()) == ["2"] * 2
+    assert who_answers(shared) == dict.fromkeys(processes, "2")
 
 
-def test_code_that_can_not_be_served_is_taken_by_none(running: Serving, library: Path) -> None:
-    camber(library, "run", "books:add", '{"title": "Dune"}')
-    before = (library / "backend/schema.py").read_text()
-    change(library, "books.py", '"1"', '"2"')
-    change(library, "schema.py", "    title: str\n", "    title: str\n    author: str\n")
-    misfit = camber(library, "reload")
-    (library / "backend/schema.py").write_text(before)
-    append(library, "settings.py", "\n\ndef broken(:\n")
-    broken = camber(library, "reload")
+def test_code_that_can_not_be_served_is_taken_by_none(shared: Serving, shared_library: Path) -> None:
+    processes = children(shared)
+    camber(shared_library, "run", "books:add", '{"title": "Dune"}')
+    [titles] = Calls(shared, 1, "query", "books:titles").values()
+    before = (shared_library / "backend/schema.py").read_text()
+    change(shared_library, "books.py", '"1"', '"2"')
+    change(shared_library, "schema.py", "    title: str\n", "    title: str\n    author: str\n")
+    misfit = camber(shared_library, "reload")
+    (shared_library / "backend/schema.py").write_text(before)
+    append(shared_library, "settings.py", "\n\ndef broken(:\n")
+    broken = camber(shared_library, "reload")
 
     assert (misfit.code, broken.code) == (1, 1)
-    assert "1 misfit. Nothing was changed." in misfit.err
+    assert f": {len(titles)} misfit" in misfit.err
+    assert "Nothing was changed." in misfit.err
     assert "backend/settings.py:22: invalid syntax" in broken.err
-    assert sorted(who_answers(running).values()) == ["1"] * 2
+    assert who_answers(shared) == dict.fromkeys(processes, "1")
 
 
-def test_a_hangup_signal_to_the_parent_does_the_same(running: Serving, library: Path) -> None:
-    change(library, "books.py", '"1"', '"2"')
-    running.process.send_signal(signal.SIGHUP)
-    wait_for(running, "the code was loaded anew")
+def test_a_hangup_signal_to_the_parent_does_the_same(shared: Serving, shared_library: Path) -> None:
+    processes = children(shared)
+    change(shared_library, "books.py", '"1"', '"2"')
+    shared.process.send_signal(signal.SIGHUP)
+    wait_for(shared, "the code was loaded anew")
 
-    assert sorted(who_answers(running).values()) == ["2"] * 2
+    assert who_answers(shared) == dict.fromkeys(processes, "2")
 
 
-def test_a_hangup_signal_to_all_processes_is_taken_once(running: Serving, library: Path) -> None:
-    change(library, "books.py", '"1"', '"2"')
-    hang_up_all(running)
-    wait_for(running, "the code was loaded anew")
+def test_a_hangup_signal_to_all_processes_is_taken_once(shared: Serving, shared_library: Path) -> None:
+    processes, begin = children(shared), shared.seen
+    change(shared_library, "books.py", '"1"', '"2"')
+    hang_up_all(shared)
+    wait_for(shared, "the code was loaded anew")
 
-    assert sorted(who_answers(running).values()) == ["2"] * 2
-    assert running.printed.count("the code was loaded anew") == 1
-    assert "ReloadRunning" not in running.printed
+    assert who_answers(shared) == dict.fromkeys(processes, "2")
+    printed = shared.printed[begin:]
+    assert printed.count("the code was loaded anew") == 1
+    assert "ReloadRunning" not in printed
 
 
 def test_one_that_has_loaded_its_code_before_a_reload_and_serves_after_it_takes_the_new_code_too(
@@ -547,13 +603,14 @@ def test_a_hangup_signal_to_all_processes_while_they_start_is_taken_when_they_se
     assert "the code before goes on" not in running.printed
 
 
-def test_calls_that_are_made_while_all_take_the_new_code_notice_nothing(running: Serving, library: Path) -> None:
+def test_calls_that_are_made_while_all_take_the_new_code_notice_nothing(shared: Serving, shared_library: Path) -> None:
+    processes = children(shared)
     stop, answers, failures = threading.Event(), list[Any](), list[BaseException]()
 
     def ask() -> None:
         while not stop.is_set() and not failures:
             try:
-                answers.extend(Calls(running, 4, "query", "books:version").values())
+                answers.extend(Calls(shared, 4, "query", "books:version").values())
             except AssertionError as error:
                 failures.append(error)
 
@@ -561,11 +618,14 @@ def test_calls_that_are_made_while_all_take_the_new_code_notice_nothing(running:
     thread.start()
     try:
         for version in range(1, 4):
-            change(library, "books.py", f'"{version}"', f'"{version + 1}"')
-            assert camber(library, "reload").code == 0
+            change(shared_library, "books.py", f'"{version}"', f'"{version + 1}"')
+            assert camber(shared_library, "reload").code == 0
+            new = str(version + 1)
+            wait_until(lambda new=new: failures or new in answers, f"version {new} is seen")
     finally:
         stop.set()
         thread.join(2 * PATIENCE)
 
     assert failures == []
     assert set(answers) == {"1", "2", "3", "4"}
+    assert children(shared) == processes

@@ -45,7 +45,7 @@ from camber.values import compare, field_of
 from tests.database.playground import Playground, fields_of
 from tests.vectors.reading import same
 
-ROUNDS = int(os.environ.get("CAMBER_TORTURE_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("CAMBER_TORTURE_ROUNDS", "6"))
 STEPS = 60 if os.environ.get("CAMBER_TORTURE") else 25
 
 INDEXES = {"by_a": ("a",), "by_a_b": ("a", "b"), "by_deep": ("o.x",), "by_u": ("u",)}

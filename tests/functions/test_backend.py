@@ -289,6 +289,45 @@ def test_calls_go_on_during_reloads(serve: Serve) -> None:
     assert backend.run("it:count") == added
 
 
+def shelves(index: str) -> tuple[dict[str, RegisteredFunction[..., Any]], Table[Any]]:
+    """An application whose functions need the index of this name, and a table that has no other."""
+
+    @query
+    def find(ctx: QueryCtx, *, shelf: float) -> int:
+        return ctx.db.query("parcels").with_index(index, shelf=shelf).count()
+
+    @mutation
+    def put(ctx: MutationCtx, *, shelf: float) -> None:
+        ctx.db.query("parcels").with_index(index, shelf=shelf).first()
+        ctx.db.insert("parcels", {"shelf": shelf})
+
+    return {"it:find": find, "it:put": put}, define_table("parcels", {"shelf": v.number()}).index(index, ["shelf"])
+
+
+def test_no_call_fails_because_a_reload_has_taken_the_index_that_the_code_before_it_read_by(serve: Serve) -> None:
+    functions, table = shelves("by_shelf")
+    backend = serve(functions, table)
+    stop = threading.Event()
+    answered: list[Any] = []
+
+    def calls(path: str, kind: str, shelf: float) -> None:
+        while not stop.is_set():
+            answered.append(call(backend, path, {"shelf": shelf}, kind=kind))
+
+    calling = [threading.Thread(target=calls, args=("it:find", "query", shelf)) for shelf in (1, 1, 2, 3)]
+    calling += [threading.Thread(target=calls, args=("it:put", "mutation", shelf)) for shelf in (1, 2)]
+    for thread in calling:
+        thread.start()
+    for turn in range(8):
+        functions, table = shelves("by_room" if turn % 2 == 0 else "by_shelf")
+        backend.engine.reload_sync(application(functions, table))
+    stop.set()
+    for thread in calling:
+        thread.join()
+
+    assert {outcome.error for outcome in answered} == {None}
+
+
 def test_an_application_of_values_is_checked_as_a_whole() -> None:
     class Thing(Document):
         a: str

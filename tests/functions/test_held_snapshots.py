@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -148,16 +149,17 @@ def test_a_timestamp_that_was_never_held_is_refused(backend: Backend) -> None:
 def test_it_is_kept_for_30_seconds_after_it_was_last_asked_for(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert held_snapshots.HELD_SECONDS == 30
-    monkeypatch.setattr(held_snapshots, "HELD_SECONDS", 0.3)
+    now = 1000.0
+    monkeypatch.setattr(held_snapshots, "time", SimpleNamespace(monotonic=lambda: now))
 
     async def main() -> None:
+        nonlocal now
         at = await backend.engine.hold_snapshot()
-        await asyncio.sleep(0.2)
+        now += 29
         assert await backend.engine.hold_snapshot() == at  # nothing was written since: held anew
-        await asyncio.sleep(0.2)
+        now += 29
         assert await ask(backend, at) == 0
-        await asyncio.sleep(0.2)
+        now += 2
         with pytest.raises(RequestError, match="is not kept any more"):
             await ask(backend, at)
 
@@ -165,15 +167,15 @@ def test_it_is_kept_for_30_seconds_after_it_was_last_asked_for(
 
 
 def test_many_slow_queries_on_one_state_take_turns_and_all_are_answered(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, NOTES, query_seconds=0.4)
+    backend = serve(FUNCTIONS, NOTES, query_seconds=1.0)
 
     async def main() -> Any:
         at = await backend.engine.hold_snapshot()
         backend.run("it:add")
-        slow_ones = [ask(backend, at, "it:slow", key=key) for key in range(8)]
+        slow_ones = [ask(backend, at, "it:slow", key=key) for key in range(10)]
         return await asyncio.gather(*slow_ones)
 
-    assert on_loop(backend, main) == [0] * 8
+    assert on_loop(backend, main) == [0] * 10
     assert backend.engine.ready() is None
 
 
@@ -194,14 +196,16 @@ def test_queries_of_the_latest_state_do_not_wait_for_those(serve: Serve) -> None
 
 def test_who_comes_to_its_turn_too_late_is_told(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = serve(FUNCTIONS, NOTES, query_seconds=5.0)
-    monkeypatch.setattr(held_snapshots, "HELD_SECONDS", 0.1)
+    now = 1000.0
+    monkeypatch.setattr(held_snapshots, "time", SimpleNamespace(monotonic=lambda: now))
 
     async def main() -> None:
+        nonlocal now
         at = await backend.engine.hold_snapshot()
         first = asyncio.create_task(ask(backend, at, "it:wait"))
         await asyncio.sleep(0)
         second = asyncio.create_task(ask(backend, at, "it:wait"))
-        await asyncio.sleep(0.2)
+        now += 31
         backend.run("it:add")
         await backend.engine.hold_snapshot()
         GATE.set()
@@ -213,7 +217,7 @@ def test_who_comes_to_its_turn_too_late_is_told(serve: Serve, monkeypatch: pytes
 
 
 def test_one_that_does_not_end_gives_way_to_the_next(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, NOTES, query_seconds=0.2)
+    backend = serve(FUNCTIONS, NOTES, query_seconds=1.0)
 
     async def main() -> Any:
         at = await backend.engine.hold_snapshot()

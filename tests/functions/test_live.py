@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from random import Random
 from typing import Any
 
@@ -26,7 +27,8 @@ from camber import (
     v,
 )
 from camber.backend import Outcome
-from camber.functions import application_of
+from camber.functions import Application, application_of
+from camber.functions.runner import Runner
 from camber.identity import ANONYMOUS, OPERATOR, Caller, Identity
 from camber.storage import Snapshot, Timestamp
 from camber.testing import Backend
@@ -652,6 +654,40 @@ def test_a_function_that_is_gone_is_told_as_failed_and_is_back_when_it_is(backen
             await watcher.sees(1, 0)
             await call(backend, "it:put", name="flag", n=2)
             await watcher.sees(2, ["everybody", 2])
+
+    on_its_loop(backend, main)
+
+
+def test_nobody_is_told_that_a_reload_has_taken_the_index_that_the_code_before_it_read_by(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = Runner.serve
+
+    def serve_slowly(runner: Runner, functions: Mapping[str, Any]) -> None:
+        time.sleep(0.2)
+        serve(runner, functions)
+
+    def at_places(index: str) -> Application:
+        @query(name="atPlace")
+        def at_place(ctx: QueryCtx, *, place: float) -> int:
+            return ctx.db.query(ITEMS).with_index(index, place=place).count()
+
+        items = define_table("items", {"place": v.number()}).index(index, ["place"])
+        return application_of(index, define_schema(NUMBERS, items), {**FUNCTIONS, "it:atPlace": at_place})
+
+    async def main() -> None:
+        await backend.engine.reload(at_places("by_place"))
+        watchers: list[Watcher] = []
+        monkeypatch.setattr(Runner, "serve", serve_slowly)
+        reloading = asyncio.create_task(backend.engine.reload(at_places("by_room")))
+        while not reloading.done():
+            watchers.append(Watcher(backend))
+            watchers[-1].watch(1, "it:atPlace", {"place": len(watchers)})
+            await asyncio.sleep(0.01)
+        await reloading
+        for watcher in watchers:
+            await watcher.sees(1, 0)
+        assert {error for watcher in watchers for error in watcher.errors} == set()
 
     on_its_loop(backend, main)
 

@@ -25,6 +25,8 @@ class Watcher:
         self.held: dict[int, Content] = {}
         self.moves: list[tuple[int, list[int]]] = []
         """The timestamp and the queries of each move."""
+        self.errors: list[str] = []
+        """What it was told of queries that failed."""
         self.error: Exception | None = None
         self._moved = asyncio.Event()
 
@@ -37,6 +39,7 @@ class Watcher:
         assert not self.is_busy, "it was told while it could not be"
         assert timestamp >= self.timestamp, "time went back"
         self.held.update(changes)
+        self.errors += [content.error for _, content in changes if content.error is not None]
         self.moves.append((timestamp, [tag for tag, _ in changes]))
         self._moved.set()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import itertools
 import os
 import pwd
@@ -13,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 60.0
+SECONDS_TO_WAIT = 30.0
 
 StopMode = Literal["smart", "fast", "immediate"]
 _SIGNALS: dict[str, signal.Signals] = {
@@ -29,6 +32,9 @@ _SIGNALS: dict[str, signal.Signals] = {
     "fast": signal.SIGINT,  # throws them out, and writes everything down
     "immediate": signal.SIGQUIT,  # ends at once; the next start recovers from the log
 }
+
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30
 
 # PostgreSQL refuses to run as root; Debian's package makes this user for it.
 _USER_INSTEAD_OF_ROOT = "postgres"
@@ -56,15 +62,12 @@ class Cluster:
     def __init__(self, *, fsync: bool = False, settings: dict[str, str] | None = None) -> None:
         self.programs = find_programs()
         self._account = _account()
-        self.folder = Path(tempfile.mkdtemp(prefix="camber-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="camber-postgres-", dir=None if fsync else _memory()))
         self.data, self.log = self.folder / "data", self.folder / "log"
         self.port = _port_that_stays_free()
         self._server: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", _WATCHER, "sh", self.folder],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        self._watcher = _watcher_of(self.folder)
         try:
             if self._account is not None:
                 os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
@@ -89,7 +92,7 @@ class Cluster:
             server = subprocess.Popen[bytes](
                 [self.programs / "postgres", "-D", self.data, "-p", str(self.port)],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                env=_environment(), cwd=self.folder, **self._as_its_user(),
+                env=_environment(), cwd=self.folder, **_as(self._account),
             )  # fmt: skip
         self._server = server
         self._tell_the_watcher(str(server.pid))
@@ -121,13 +124,13 @@ class Cluster:
 
     def close(self) -> None:
         """Stop it, if it runs, and remove its folder."""
-        if self._watcher.stdin is None or self._watcher.stdin.closed:
+        assert self._watcher.stdin is not None
+        if self._watcher.stdin.closed:
             return
         if self._server is not None and self._server.poll() is None:
             self.stop("immediate")
         self._server = None
-        self._watcher.stdin.close()
-        self._watcher.wait()
+        _let_go_of(self._watcher)
 
     @property
     def runs(self) -> bool:
@@ -162,34 +165,28 @@ class Cluster:
     # How
 
     def _make(self, fsync: bool, settings: dict[str, str]) -> None:
-        command: list[str | Path] = [
-            self.programs / "initdb", "-D", self.data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync",
-        ]  # fmt: skip
-        made = subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            env=_environment(),
-            **self._as_its_user(),
-        )
-        if made.returncode:
-            raise RuntimeError(f"initdb ended with {made.returncode}:\n{made.stdout}{made.stderr}")
+        self._run(["cp", "-a", _fresh_data(self.programs, self._account), self.data])
         (self.data / "pg_hba.conf").write_text(
             "host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n"
         )
-        settings = {
+        defaults = {
             "listen_addresses": "'127.0.0.1'",
             "unix_socket_directories": "''",
             "max_connections": "300",
             "shared_buffers": "16MB",
+            "max_wal_size": "256MB",
             "fsync": "on" if fsync else "off",
             "dynamic_shared_memory_type": "mmap",  # in its folder, so that nothing outlives it
             "timezone": "'UTC'",
             "log_timezone": "'UTC'",
             "log_line_prefix": "'%m [%p] %d '",
-        } | settings
+        }
+        self._set(defaults | settings)
+
+    def _run(self, command: Sequence[str | Path]) -> None:
+        _run(command, self.folder, self._account)
+
+    def _set(self, settings: dict[str, str]) -> None:
         with (self.data / "postgresql.conf").open("a") as configuration:
             configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
 
@@ -217,9 +214,53 @@ class Cluster:
         self._watcher.stdin.write(f"{line}\n".encode())
         self._watcher.stdin.flush()
 
-    def _as_its_user(self) -> dict[str, Any]:
-        account = self._account
-        return {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+class Standby(Cluster):
+    """A standby of a cluster that runs: it follows it, and can be read meanwhile."""
+
+    def __init__(self, primary: Cluster, *, fsync: bool = False) -> None:
+        self._primary = primary
+        super().__init__(fsync=fsync)
+
+    def demand(self) -> None:
+        """From now on the primary waits at each COMMIT until this one has it on disk; RuntimeError if it does not connect."""
+        self._primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self._primary.sql("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + SECONDS_TO_START
+        while self._primary.sql("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the standby does not follow:\n{self.last_lines()}")
+            time.sleep(0.05)
+        # Whether a COMMIT waits at all is up to the checkpointer, which reads the settings again by the time it has done this.
+        self._primary.sql("CHECKPOINT")
+
+    def _make(self, fsync: bool, settings: dict[str, str]) -> None:
+        # Its postgresql.conf is the primary's, and the place where that listens is written beside it.
+        command: list[str | Path] = [
+            self.programs / "pg_basebackup", "-D", self.data, "-d", self._primary.url(), "-R", "-c", "fast", "--no-sync",
+        ]  # fmt: skip
+        self._run(command)
+        self._set({"fsync": "on" if fsync else "off"} | settings)
+
+
+@contextlib.contextmanager
+def old_reader(url: str) -> Iterator[None]:
+    """Somebody who reads what is older than all that comes: the end of building an index waits for him."""
+    with psycopg.connect(url) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1")
+        yield
+
+
+def wait_until_waiting(url: str, statement: str) -> None:
+    """Wait until somebody whose statement begins like this waits for others."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    with psycopg.connect(url, autocommit=True) as sql:
+        while not sql.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE starts_with(query, %s) AND wait_event_type = 'Lock'", (statement,)
+        ).fetchone():
+            assert time.monotonic() < deadline, f"nobody waits in {statement}"
+            time.sleep(0.02)
 
 
 def find_programs() -> Path:
@@ -231,6 +272,53 @@ def find_programs() -> Path:
         "Found no PostgreSQL (initdb, postgres), which these tests start for themselves. scripts/setup postgres says "
         "what to install; POSTGRES_BIN names the folder of its programs, if they lie elsewhere."
     )
+
+
+@functools.cache
+def _fresh_data(programs: Path, account: pwd.struct_passwd | None) -> Path:
+    """The data folder of a new PostgreSQL, to be copied: making one takes a second. It is gone with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="camber-postgres-", dir=_memory()))
+    atexit.register(_let_go_of, _watcher_of(folder))
+    if account is not None:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    data = folder / "data"
+    _run([programs / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync"], folder, account)
+    return data
+
+
+def _memory() -> Path | None:
+    """A folder in memory, if there is one with room: there a database of some 300 files is made and dropped without work for the disk."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(_MEMORY).free >= _ROOM:
+            return _MEMORY
+    return None
+
+
+def _watcher_of(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["sh", "-c", _WATCHER, "sh", folder],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def _let_go_of(watcher: subprocess.Popen[bytes]) -> None:
+    """Have it end what it watches."""
+    assert watcher.stdin is not None
+    watcher.stdin.close()
+    watcher.wait()
+
+
+def _run(command: Sequence[str | Path], folder: Path, account: pwd.struct_passwd | None) -> None:
+    """A program, to its end, in this folder and as this user."""
+    ended = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=folder, env=_environment(), **_as(account)
+    )
+    if ended.returncode:
+        raise RuntimeError(f"{command[0]} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+
+
+def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
+    return {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _places_of_programs() -> list[Path]:

@@ -367,6 +367,8 @@ class _Statements:
         # What the server has yet to answer, in its order: a statement, and whether ReadyForQuery ends its answer;
         # None for a Sync.
         self._asked: deque[tuple[bytes | None, bool]] = deque()
+        self._passes_over = False
+        """Whether the server passes over what it gets, up to a Sync that the client has not sent yet."""
 
     def asked(self, message: bytes) -> bytes | None:
         """Take in what the client says; returns the statement if it has one carried out."""
@@ -408,12 +410,15 @@ class _Statements:
                 # The server passes over everything up to the next Sync.
                 while self._asked and not self._asked[0][1]:
                     self._asked.popleft()
+                self._passes_over = not self._asked
                 return statement
             return None
 
     def _ask(self, statement: bytes | None, *, ends_with_ready: bool) -> bytes | None:
         with self._lock:
-            self._asked.append((statement, ends_with_ready))
+            self._passes_over = self._passes_over and not ends_with_ready
+            if not self._passes_over:
+                self._asked.append((statement, ends_with_ready))
         return statement
 
 

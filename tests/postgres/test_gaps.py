@@ -217,6 +217,18 @@ def test_results_from_before_the_gap_are_dropped(
     assert first.call("numbers:value", name="a") == 1
 
 
+def test_a_kept_result_is_not_given_out_before_the_log_was_looked_at(
+    first: Server, other: Server, proxy: Proxy
+) -> None:
+    assert first.call("numbers:value", name="a") == 0
+    with held_up(proxy):
+        other.call("numbers:add", name="a")
+        asked = first.start("numbers:value", name="a")
+        with pytest.raises(TimeoutError):
+            asked.result(0.5)
+    assert asked.result(PATIENCE) == 1
+
+
 @pytest.mark.parametrize("knows_of_it", [False, True], ids=["before the gap is noticed", "after the gap was noticed"])
 def test_a_query_that_runs_through_the_gap_leaves_nothing_stale(
     first: Server, other: Server, proxy: Proxy, forget: Callable[[], None], knows_of_it: bool

@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.postgres.cluster import Cluster, StopMode
+from tests.postgres.cluster import Cluster, Standby, StopMode
 from tests.postgres.proxy import Connection, Proxy
 
 
@@ -95,22 +96,23 @@ def test_a_server_that_can_not_start_is_reported_with_its_log() -> None:
 
 def test_it_ends_with_a_test_process_that_is_killed() -> None:
     program = (
-        "from tests.postgres.cluster import Cluster\n"
+        "from tests.postgres.cluster import Cluster, _account, _fresh_data\n"
         "cluster = Cluster()\n"
         "cluster.start()\n"
-        "print(cluster.port, cluster.folder, flush=True)\n"
+        "print(cluster.port, cluster.folder, _fresh_data(cluster.programs, _account()).parent, flush=True)\n"
         "input()\n"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
+    ) as process:
         assert process.stdout is not None
-        port, folder = process.stdout.readline().split()
+        port, *places = process.stdout.readline().split()
+        folders = [Path(place) for place in places]
+        assert [folder.is_dir() for folder in folders] == [True, True]
         process.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while Path(folder).exists():
-        assert time.monotonic() < deadline, "its folder is still there"
+    while left := [folder for folder in folders if folder.exists()]:
+        assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.05)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres")
@@ -120,6 +122,25 @@ def test_each_test_is_given_an_empty_database(postgres: Cluster, postgres_url: s
     assert postgres.sql(
         "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace", url=postgres_url
     ) == [(0,)]
+
+
+def test_a_standby_follows_and_a_commit_waits_for_one_that_is_demanded() -> None:
+    with ThreadPoolExecutor(1) as threads, Cluster() as primary:
+        url = primary.new_database()
+        primary.sql("CREATE TABLE notes (text text)", url=url)
+        with Standby(primary) as standby:
+            copied = standby.url(url.rpartition("/")[2])
+            primary.sql("INSERT INTO notes VALUES ('a')", url=url)
+            wait_for_notes(standby, copied, ["a"])
+
+            standby.demand()
+            standby.stop()
+            asked = threads.submit(primary.sql, "INSERT INTO notes VALUES ('b')", url=url)
+            with pytest.raises(TimeoutError):
+                asked.result(0.5)
+            standby.start()
+            asked.result(30)
+            wait_for_notes(standby, copied, ["a", "b"])
 
 
 # The proxy

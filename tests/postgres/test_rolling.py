@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from camber.functions import application_of
 from camber.identity import OPERATOR
 from camber.settings import Settings
 from camber.values import encode_value, parse_json
+from tests.postgres.cluster import old_reader
 
+PATIENCE = 60.0
 OLD = define_table("users", {"name": v.string(), "n": v.optional(v.number())}).index("by_name", ["name"])
 NEW = define_table("users", {"name": v.string(), "n": v.number()}).index("by_n", ["n"])
 UNIQUE = define_table("users", {"name": v.string(), "n": v.optional(v.number())}).index(
@@ -220,12 +224,14 @@ def test_a_server_takes_a_new_version_while_it_serves(start: Callable[[Any], Ser
     assert columns(postgres_url) == {"k0", "k2"}
 
 
-def test_nothing_is_missed_by_an_index_that_is_made_while_everybody_writes(start: Callable[[Any], Server]) -> None:
+def test_nothing_is_missed_by_an_index_that_is_made_while_everybody_writes(
+    start: Callable[[Any], Server], postgres_url: str
+) -> None:
     old = [start(OLD), start(OLD)]
-    for number in range(1200):
+    for number in range(300):
         old[0].backend.transact(
             lambda ctx, number=number: ctx.db.insert(OLD, {"name": f"{number}", "n": float(number % 7)}), []
-        ) if number < 300 else None
+        )
     stop, written, failures = threading.Event(), [0, 0], list[Exception]()
 
     def write(who: int) -> None:
@@ -238,11 +244,23 @@ def test_nothing_is_missed_by_an_index_that_is_made_while_everybody_writes(start
                 return
             written[who] += 1
 
+    def have_written(more: int, than: list[int]) -> bool:
+        return bool(failures) or all(now >= then + more for now, then in zip(written, than, strict=True))
+
     writers = [threading.Thread(target=write, args=(who,)) for who in range(2)]
     for writer in writers:
         writer.start()
     try:
-        new = start(NEW)
+        deadline = time.monotonic() + PATIENCE
+        wait_until(lambda: have_written(1, [0, 0]), deadline)
+        with ThreadPoolExecutor(1) as threads:
+            with old_reader(postgres_url):
+                starting = threads.submit(start, NEW)
+                wait_until(lambda: waits_for_readers(postgres_url), deadline)
+                before = list(written)
+                wait_until(lambda: have_written(3, before), deadline)
+                assert not starting.done()
+            new = starting.result(PATIENCE)
         mine = [new.call("users:add", name=f"new {number}", n=3.0) for number in range(10)]
     finally:
         stop.set()
@@ -255,3 +273,15 @@ def test_nothing_is_missed_by_an_index_that_is_made_while_everybody_writes(start
     assert {name for name in having if name.startswith(("0 ", "1 ")) and not name.endswith("renamed")} <= {
         f"{who} {written[who]}" for who in range(2)
     }
+
+
+def wait_until(condition: Callable[[], bool], deadline: float) -> None:
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def waits_for_readers(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT phase FROM pg_stat_progress_create_index WHERE datname = current_database()")
+        return found.fetchall() == [("waiting for old snapshots",)]

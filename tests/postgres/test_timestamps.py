@@ -1,7 +1,7 @@
 """No timestamp stands for two states: what a snapshot shows is what the commits up to its timestamp give, on whatever server it is opened.
 
-Several storages commit to one database without a pause, as fast as the commit lock lets them, while others open snapshots. Under
-`CAMBER_TORTURE=1` there are many more of these.
+Several storages commit to one database without a pause, as fast as the commit lock lets them, while others open snapshots; and the same
+with whole servers, which choose their timestamps themselves. Under `CAMBER_TORTURE=1` there are many more of these.
 """
 
 from __future__ import annotations
@@ -10,14 +10,32 @@ import hashlib
 import os
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
-from camber.storage import BY_CREATION_TIME, CommitRow, RowWrite, Snapshot, Storage, Timestamp, open_storage
+from camber import MutationCtx, Schema, define_schema, define_table, mutation, v
+from camber.backend import Backend
+from camber.database.catalog import SYSTEM_CATALOG
+from camber.errors import CommitUnknownError, StorageError
+from camber.functions import application_of
+from camber.identity import OPERATOR
+from camber.settings import Settings
+from camber.storage import (
+    BY_CREATION_TIME,
+    CommitRow,
+    RowWrite,
+    Snapshot,
+    Storage,
+    TableLayout,
+    Timestamp,
+    open_storage,
+)
+from camber.values import decode_document, encode_value
 from tests.storage.people import (
     BY_NAME,
     PEOPLE,
@@ -37,9 +55,14 @@ SECONDS = 1_800.0 if IS_TORTURE else 120.0
 STORAGES = 3
 PEOPLE_OF_A_WRITER = 6
 KEPT_NS = 50_000_000
+SNAPSHOTS_OF_SERVERS = 100_000 if IS_TORTURE else 600
+CALLERS = 2
+"""Of each server, so that now and then two mutations are one commit."""
+MOST_TABLES = 40
 
 pytestmark = pytest.mark.torture
 
+T = TypeVar("T")
 Change = dict[int, Person | None]
 """What a commit makes of people; None: they are gone."""
 
@@ -100,13 +123,13 @@ class Writer:
         return writes, change
 
 
-class Watcher:
-    """Opens snapshots and remembers which state was there under which timestamp."""
+class Watcher(Generic[T]):
+    """Opens snapshots and remembers which state was there under which timestamp; `read` says what is a state."""
 
-    def __init__(self, storage: Storage, random: Random) -> None:
-        self.storage, self.random = storage, random
+    def __init__(self, storage: Storage, random: Random, read: Callable[[Snapshot, Random], T]) -> None:
+        self.storage, self.random, self._read = storage, random, read
         self.count = 0
-        self.seen: dict[Timestamp, State] = {}
+        self.seen: dict[Timestamp, T] = {}
         self.faults: list[str] = []
 
     def work(self) -> None:
@@ -127,11 +150,15 @@ class Watcher:
         self.count += len(snapshots)
 
     def _look(self, snapshot: Snapshot) -> None:
-        rows = everyone_in(snapshot, self.random.choice([BY_CREATION_TIME, BY_NAME]))
-        state = state_of((row.id, row.document) for row in rows)
+        state = self._read(snapshot, self.random)
         known = self.seen.setdefault(snapshot.timestamp, state)
         if known != state:
             self.faults.append(f"{snapshot.timestamp} stands for {known} and for {state}")
+
+
+def people_in(snapshot: Snapshot, random: Random) -> State:
+    rows = everyone_in(snapshot, random.choice([BY_CREATION_TIME, BY_NAME]))
+    return state_of((row.id, row.document) for row in rows)
 
 
 @pytest.fixture
@@ -151,7 +178,7 @@ def test_no_timestamp_stands_for_two_states(storages: list[Storage]) -> None:
     random = Random(SEED)
     began, start = time.monotonic(), last_timestamp(storages[0])
     writers = [Writer(storage, number, Random(random.random())) for number, storage in enumerate(storages)]
-    watchers = [Watcher(storage, Random(random.random())) for storage in storages]
+    watchers = [Watcher(storage, Random(random.random()), people_in) for storage in storages]
     work_until(
         lambda: sum(watcher.count for watcher in watchers) >= SNAPSHOTS or any(watcher.faults for watcher in watchers),
         [*(writer.work for writer in writers), *(watcher.work for watcher in watchers)],
@@ -203,3 +230,183 @@ def work_until(is_enough: Callable[[], bool], works: Iterable[Callable[[], None]
             thread.join(60)
     for failure in failures:
         raise failure
+
+
+# The same with servers
+
+THINGS = define_table("things", {"name": v.string(), "turn": v.number()}).index("by_name", ["name"], unique=True)
+SCHEMAS = [
+    define_schema(THINGS, schema_validation=False),
+    define_schema(THINGS, define_table("others", {"name": v.string()}), schema_validation=False),
+    # PostgreSQL builds an index of a table that is in use at its leisure.
+    *([define_schema(THINGS.index("by_turn", ["turn"]), schema_validation=False)] if IS_TORTURE else []),
+]
+THINGS_LAYOUT = TableLayout(10_001, "things")
+_CATALOG = [SYSTEM_CATALOG.by_name[name].number for name in ("_tables", "_indexes", "_schemas")]
+
+Turns = dict[str, float | None]
+"""What a mutation makes of things; None: they are gone."""
+
+
+class OffClock:
+    """The machine's clock, if it went so many seconds ahead of itself."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ns = int(seconds * 1e9)
+
+    def now_ns(self) -> int:
+        return time.time_ns() + self._ns
+
+
+def change_things(ctx: MutationCtx, *, turns: dict[str, Any], table: str = "") -> None:
+    """Give things these turns. `table`: and insert a row there, which makes the table."""
+    for name, turn in turns.items():
+        found = ctx.db.query(THINGS).with_index("by_name", name=name).unique()
+        if found is None:
+            if turn is not None:
+                ctx.db.insert(THINGS, {"name": name, "turn": turn})
+        elif turn is None:
+            ctx.db.delete(THINGS, found["_id"])
+        else:
+            ctx.db.patch(THINGS, found["_id"], {"turn": turn})
+    if table:
+        ctx.db.insert(table, {})
+
+
+def application(schema: Schema) -> Any:
+    return application_of("timestamps", schema, {"things:change": mutation(change_things)})
+
+
+class Calls:
+    """Calls mutations of a server that change things which nobody else changes, one after another."""
+
+    def __init__(self, backend: Backend, number: int, random: Random) -> None:
+        self.number, self.random, self._backend = number, random, backend
+        self.made: dict[Timestamp, Turns] = {}
+        self.tables = self.refused = 0
+        self._turn = 0.0
+
+    def work(self) -> None:
+        turns: Turns = {}
+        names = [f"{self.number} {place}" for place in range(PEOPLE_OF_A_WRITER)]
+        for name in self.random.sample(names, self.random.choice([1, 2, 4])):
+            self._turn += 1
+            turns[name] = None if turns and self.random.random() < 0.3 else self._turn
+        arguments: dict[str, Any] = {"turns": turns}
+        if self.tables < MOST_TABLES and self.random.random() < 0.02:
+            self.tables += 1
+            arguments["table"] = f"made_{self.number}_{self.tables}"
+        try:
+            outcome = self._backend.run_sync("things:change", encode_value(arguments), OPERATOR)
+        except CommitUnknownError:
+            raise
+        except StorageError:  # refused, where a schema change has taken too long
+            self.refused += 1
+            return
+        if outcome.exception is not None:
+            raise outcome.exception
+        self.made[Timestamp(outcome.timestamp)] = turns
+
+
+class Operator:
+    """Now and then brings a server to another schema, raises the timestamp, and clears the commit log."""
+
+    def __init__(self, backend: Backend, storage: Storage, random: Random) -> None:
+        self.changes = self.raises = 0
+        self._backend, self._storage, self._random = backend, storage, random
+
+    def raise_timestamp(self) -> None:
+        time.sleep(self._random.uniform(0.0, 0.05))
+        self._storage.raise_timestamp(Timestamp(time.time_ns() + self._random.randrange(1_500_000_000)))
+        self.raises += 1
+        self._storage.forget_commits(Timestamp(time.time_ns() - 10_000_000_000))
+
+    def change_schema(self) -> None:
+        time.sleep(self._random.uniform(0.0, 0.5))
+        self.changes += 1
+        self._backend.reload_sync(application(SCHEMAS[self.changes % len(SCHEMAS)]))
+
+
+@pytest.fixture
+def servers(postgres_url: str, tmp_path: Path) -> Iterator[list[Backend]]:
+    """One with a good clock, one whose clock is behind, and one whose clock is ahead."""
+    settings = Settings(dev=True, database_url=postgres_url)
+    opened: list[Backend] = []
+    try:
+        for number, seconds in enumerate([0.0, -0.5, 0.5]):
+            data = tmp_path / f"server {number}"
+            storage = open_storage(data, create=True, database_url=postgres_url)
+            opened.append(
+                Backend(application(SCHEMAS[0]), storage, data=data, settings=settings, clock=OffClock(seconds))
+            )
+        yield opened
+    finally:
+        for server in opened:
+            server.close()
+
+
+def things_in(snapshot: Snapshot, _: Random) -> tuple[State, str]:
+    """All things, and a digest of what the catalog has of tables, indexes and schemas."""
+    documents = [
+        decode_document(row.document) for row in snapshot.scan(THINGS_LAYOUT.number, BY_CREATION_TIME, b"", None)
+    ]
+    catalog = [row for number in _CATALOG for row in snapshot.scan(number, BY_CREATION_TIME, b"", None)]
+    digest = hashlib.blake2b(repr(sorted(catalog)).encode(), digest_size=12).hexdigest()
+    return state_of((str(found["name"]), str(found["turn"])) for found in documents), digest
+
+
+def test_no_timestamp_of_servers_stands_for_two_states(
+    servers: list[Backend], postgres_url: str, tmp_path: Path
+) -> None:
+    """Also where their clocks differ, tables and indexes are made meanwhile, and the timestamp is raised behind their backs."""
+    random = Random(SEED)
+    storages = [open_storage(tmp_path / f"{n}", create=False, database_url=postgres_url) for n in range(STORAGES)]
+    for storage in storages:
+        storage.use_layouts([*SYSTEM_CATALOG.layouts(), THINGS_LAYOUT])
+    began, start = time.monotonic(), last_timestamp(storages[0])
+    watchers = [Watcher(storage, Random(random.random()), things_in) for storage in storages]
+    operator = Operator(servers[0], storages[0], Random(random.random()))
+    calls = [
+        Calls(server, number, Random(random.random()))
+        for number, server in enumerate(s for s in servers for _ in range(CALLERS))
+    ]
+
+    def is_enough() -> bool:
+        has_happened = operator.changes >= len(SCHEMAS) and operator.raises > 2 and any(each.tables for each in calls)
+        is_seen = sum(watcher.count for watcher in watchers) >= SNAPSHOTS_OF_SERVERS
+        return (is_seen and has_happened) or any(watcher.faults for watcher in watchers)
+
+    try:
+        work_until(
+            is_enough, [operator.raise_timestamp, operator.change_schema, *(each.work for each in [*calls, *watchers])]
+        )
+    finally:
+        for storage in storages:
+            storage.close()
+
+    assert [fault for watcher in watchers for fault in watcher.faults] == []
+    seen = [(at, state) for watcher in watchers for at, state in watcher.seen.items()]
+    of_timestamp = dict(seen)
+    assert [f"{at}: {state} and {of_timestamp[at]}" for at, state in seen if of_timestamp[at] != state] == []
+    states = list(things_after(start, [made for each in calls for made in each.made.items()]))
+    expected = [states[bisect_right(states, at, key=lambda state: state[0]) - 1][1] for at, _ in seen]
+    wrong = [(at, things, due) for (at, (things, _)), due in zip(seen, expected, strict=True) if things != due]
+    assert [f"{at}: {things}, not {due}" for at, things, due in wrong] == []
+    count, catalogs = sum(watcher.count for watcher in watchers), len({catalog for _, (_, catalog) in seen})
+    refused = sum(each.refused for each in calls)
+    print(  # noqa: T201
+        f"{count} snapshots of {len(of_timestamp)} timestamps with {catalogs} catalogs, {len(states)} commits, {refused} refused,"
+        f" {operator.changes} schema changes, {operator.raises} raises, {time.monotonic() - began:.0f} s"
+    )
+    assert len(of_timestamp) > SNAPSHOTS_OF_SERVERS / 50, "hardly anything was committed meanwhile"
+    assert len(of_timestamp) < len(seen), "no two have seen the same state"
+    assert catalogs > 2, "no table or index was made meanwhile"
+
+
+def things_after(start: Timestamp, made: Iterable[tuple[Timestamp, Turns]]) -> Iterator[tuple[Timestamp, State]]:
+    """What is there after each commit, played one after another; those that are one commit changed other things each."""
+    things: dict[str, float | None] = {}
+    yield start, state_of([])
+    for at, turns in sorted(made, key=lambda each: each[0]):
+        things |= turns
+        yield at, state_of((name, str(turn)) for name, turn in things.items() if turn is not None)

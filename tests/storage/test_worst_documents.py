@@ -122,6 +122,8 @@ class Engine(ABC):
     """The names of the views, by table."""
     long_columns: ClassVar[Sequence[str]]
     """What the columns of LONG_FIELDS are called; they are made in the order of their names, `A` before `a`."""
+    bits_of_number: ClassVar[str]
+    """What gives the bits of the column `number` in hex."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -148,6 +150,9 @@ class OnSqlite(Engine):
         LONG + "A": LONG + "A_2",
     }
     long_columns = (LONG + "a_2", LONG + "b", LONG + "A")
+    bits_of_number = (
+        "CASE WHEN number IS NOT NULL THEN lower(hex(ieee754_to_blob(number))) END"  # the command line has it
+    )
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
@@ -184,6 +189,7 @@ class OnPostgres(Engine):
         LONG + "A": f"camber.{LONG[:-2]}_3",
     }
     long_columns = (LONG[:-2] + "_2", LONG[:-2] + "_3", LONG)
+    bits_of_number = "encode(float8send(number), 'hex')"
 
     def __init__(self, server: Server, url: str, programs: Path) -> None:
         super().__init__(server)
@@ -194,10 +200,17 @@ class OnPostgres(Engine):
 
     def shell(self, statement: str) -> list[Row]:
         as_json = f"SELECT row_to_json(r) FROM ({statement}) AS r"
-        command = [self._psql, "-X", "-q", "--csv", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url, "-c", as_json]
-        said = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True).stdout.decode()
+        said = self._run_psql(as_json, "--csv", "-t").decode()
         csv.field_size_limit(1 << 30)
         return [json.loads(cell) for (cell,) in csv.reader(io.StringIO(said, newline=""))]
+
+    def copy_to(self, file: Path, view: str) -> None:
+        """Write the whole view as CSV, as psql does."""
+        file.write_bytes(self._run_psql(f"COPY (SELECT * FROM {view}) TO STDOUT (FORMAT csv, HEADER)"))
+
+    def _run_psql(self, statement: str, *options: str) -> bytes:
+        command = [self._psql, "-X", "-q", *options, "-v", "ON_ERROR_STOP=1", "-d", self.url, "-c", statement]
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True).stdout
 
     @staticmethod
     def shown(field: str, value: Any) -> Any:
@@ -366,6 +379,7 @@ def number_of(engine: Engine, connection: Any, table: str) -> str:
 
 
 def test_a_document_that_is_too_deep_is_refused_and_changes_nothing(written: Written) -> None:
+    """Documents have 16 levels, arguments and other values 64. Depths in between are the storage contract's to keep."""
     server = written.engine.server
     with closing(server.client()) as client:
         before = len(call(client, "documents:every", {"table": LONG + "a"}, query=True))
@@ -425,25 +439,34 @@ def test_the_databases_own_command_line_reads_the_views_while_the_server_writes(
     written: Written, while_writing: Callable[[Callable[[], None]], None]
 ) -> None:
     engine, expected = written.engine, written.expected()
-    # The command lines write special floats each in their own way, and the one of SQLite ends text at a NUL.
+    # The command line of SQLite ends text at a NUL.
     exact = [
         (id, shown)
         for id, shown in expected.items()
-        if not (isinstance(shown["number"], float) and not math.isfinite(shown["number"]))
-        and not (engine.name == "sqlite" and "\0" in f"{shown['text']}{shown['any']}")
+        if not (engine.name == "sqlite" and "\0" in f"{shown['text']}{shown['any']}")
     ]
+    columns = f'_id, text, int64, boolean, bytes, "any", {engine.bits_of_number} AS bits'
+    statement = f"SELECT {columns} FROM {engine.views['kinds']}"
 
     def read() -> None:
         for table, view in engine.views.items():
             assert len(engine.shell(f"SELECT * FROM {view}")) >= len(WORST[table])
-        rows = {row["_id"]: row for row in engine.shell(f'SELECT _id, text, int64, "any" FROM {engine.views["kinds"]}')}
+        rows = {row["_id"]: row for row in engine.shell(statement)}
         assert rows.keys() >= expected.keys()
         for id, shown in exact:
-            text = shown["text"]
-            if engine.name == "postgres" and text is not None:
-                text = text.replace("\U0010ffff", "")  # psql prints no such characters, which stand for none
-            assert same(rows[id]["text"], text), (rows[id]["text"], text)
-            assert same(rows[id]["int64"], shown["int64"]), (rows[id]["int64"], shown["int64"])
+            row, number = rows[id], shown["number"]
+            for field in ("text", "any", "int64", "boolean", "bytes"):
+                value = shown[field]
+                if engine.name == "postgres" and isinstance(value, str):
+                    value = value.replace("\U0010ffff", "")  # psql prints no such characters, which stand for none
+                if engine.name == "postgres" and isinstance(value, bytes):
+                    value = f"\\x{value.hex()}"
+                # SQLite's command line prints numbers of a column without a type with fewer digits.
+                if not (engine.name == "sqlite" and isinstance(value, float)):
+                    assert same(row[field], value), (field, row[field], value)
+            is_nan = isinstance(number, float) and math.isnan(number)
+            assert (row["bits"] is None) == (number is None)
+            assert number is None or is_nan or row["bits"] == struct.pack(">d", number).hex(), (row["bits"], number)
 
     while_writing(read)
 
@@ -479,23 +502,73 @@ def test_pandas_reads_the_views_while_the_server_writes(
         while_writing(read)
 
 
-def test_duckdb_reads_what_pandas_read_while_the_server_writes(
+def test_duckdb_reads_a_frame_of_the_view_while_the_server_writes(
     written: Written, while_writing: Callable[[Callable[[], None]], None]
 ) -> None:
-    engine, expected = written.engine, written.expected()
+    """The whole view; DuckDB's own readers of SQLite and PostgreSQL are extensions that it downloads, which no test does."""
+    engine = written.engine
+
+    def in_duckdb(field: str, value: Any) -> bool:
+        """A column of SQLite's may have values of several kinds, of which DuckDB makes text in its own way."""
+        return engine.name == "postgres" or field != "any" or isinstance(value, str)
+
+    expected = {
+        id: {
+            # DuckDB takes the NaN of a frame for NULL.
+            field: None if isinstance(value, float) and math.isnan(value) else value
+            for field, value in row.items()
+            if in_duckdb(field, value)
+        }
+        for id, row in written.expected().items()
+    }
 
     with closing(engine.connect()) as connection, closing(duckdb.connect()) as duck:
 
         def read() -> None:
-            frame = frame_of(engine, connection, f"SELECT _id, number, text FROM {engine.views['kinds']}")
-            duck.register("kinds", frame)
-            rows = {id: (number, text) for id, number, text in duck.execute("SELECT * FROM kinds").fetchall()}
-            for id, shown in expected.items():
-                assert same(rows[id][1], shown["text"]), (rows[id], shown["text"])
-                # To pandas a missing number is NaN, and DuckDB takes its NaN for NULL.
-                number = None if shown["number"] is None or math.isnan(shown["number"]) else shown["number"]
-                assert same(rows[id][0], number), (rows[id], number)
+            found = connection.execute(f"SELECT * FROM {engine.views['kinds']}")
+            # As objects: pandas would make numbers with a fraction of whole ones where some are missing.
+            columns = [column[0] for column in found.description]
+            duck.register("kinds", pd.DataFrame(found.fetchall(), columns=columns, dtype=object))
+            compare(rows_of(duck.execute("SELECT * FROM kinds")), expected)
             (largest,) = duck.execute("SELECT max(number) FROM kinds WHERE isfinite(number)").fetchall()
             assert largest == (1.7976931348623157e308,)
 
         while_writing(read)
+
+
+@pytest.mark.parametrize("written", ["postgres"], indirect=True)
+def test_duckdb_reads_what_psql_copied_while_the_server_writes(
+    written: Written, while_writing: Callable[[Callable[[], None]], None], tmp_path: Path
+) -> None:
+    engine, expected, file = written.engine, written.expected(), tmp_path / "kinds.csv"
+    assert isinstance(engine, OnPostgres)
+    types = {"_id": "VARCHAR", "_creationTime": "DOUBLE", "any": "VARCHAR", "boolean": "BOOLEAN"}
+    types |= {"bytes": "VARCHAR", "int64": "BIGINT", "number": "DOUBLE", "text": "VARCHAR"}
+    in_hex = {
+        id: row | {"bytes": None if row["bytes"] is None else f"\\x{row['bytes'].hex()}"}
+        for id, row in expected.items()
+    }
+
+    with closing(duckdb.connect()) as duck:
+
+        def read() -> None:
+            engine.copy_to(file, engine.views["kinds"])
+            found = duck.execute(
+                "SELECT * FROM read_csv(?, header = true, columns = ?, allow_quoted_nulls = false)", [str(file), types]
+            )
+            compare(rows_of(found), in_hex)
+
+        while_writing(read)
+
+
+def rows_of(found: duckdb.DuckDBPyConnection) -> dict[str, Row]:
+    """What DuckDB gives, by id."""
+    columns = [column[0] for column in found.description or ()]
+    return {row[0]: dict(zip(columns, row, strict=True)) for row in found.fetchall()}
+
+
+def compare(rows: Mapping[str, Row], expected: Mapping[str, Row]) -> None:
+    assert rows.keys() >= expected.keys()
+    for id, shown in expected.items():
+        for field, value in shown.items():
+            assert same(rows[id][field], value), (field, rows[id][field], value)

@@ -72,9 +72,13 @@ class _Development:
             try:
                 return open_backend(load(self._folder), self._data, self._settings)
             except (LoadError, SchemaMismatchError) as error:
-                self._show_problems(error, "Waiting for a change. Stop with Ctrl-C.")
-            asyncio.run(self._watch.changed())
+                asyncio.run(self._wait_for_another(error))
             load = reload_application
+
+    async def _wait_for_another(self, error: LoadError | SchemaMismatchError) -> None:
+        # Said once the event loop is there: Ctrl-C while it is being made would show a traceback.
+        self._show_problems(error, "Waiting for a change. Stop with Ctrl-C.")
+        await self._watch.changed()
 
     async def _follow_changes(self) -> None:
         while True:

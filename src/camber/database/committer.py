@@ -36,7 +36,7 @@ MAX_MEMBERS = 128
 MAX_GROUP_SECONDS = 0.005
 FORESEEN_MEMBERS = 32
 """For so many at a time is looked up what they will look up."""
-COMMITS_KEPT_NS = 60 * 1_000_000_000
+COMMITS_KEPT_SECONDS = 60.0
 CONTENDED_GROUPS = 8
 MAX_LOSSES = 3
 """A mutation loses once at most; more can only come from rows that were changed behind our back."""
@@ -126,7 +126,8 @@ class Committer:
         self.contended = 0
         """How many groups still begin with the lock, because others were in the way a moment ago."""
         self.foresight = Foresight() if storage.is_far else None
-        self._forgotten_ns = clock.now_ns()
+        self._seen: deque[tuple[float, Timestamp]] = deque()
+        """What was marked when, by a clock that is never set, for as long as the log of commits is kept."""
         self._writer = _Writer(self)
 
     def submit(self, mutation: Mutation, asked: Asked | None = None) -> None:
@@ -200,13 +201,21 @@ class Committer:
         self._refuse_waiting(error)
 
     def forget_old_commits(self) -> None:
-        """Now and then drop the part of the commit log that nobody needs."""
-        now = self.clock.now_ns()
-        if now - self._forgotten_ns <= COMMITS_KEPT_NS // 6:
+        """Now and then drop the part of the commit log that nobody needs.
+
+        By how long ago it was seen here: timestamps tell nothing of that where a clock has been ahead.
+        """
+        now = time.monotonic()
+        if self._seen and now - self._seen[-1][0] < COMMITS_KEPT_SECONDS / 6:
             return
-        self._forgotten_ns = now
+        self._seen.append((now, self.feed.marked))
+        before = Timestamp(0)
+        while now - self._seen[0][0] >= COMMITS_KEPT_SECONDS:
+            before = self._seen.popleft()[1]
+        if not before:
+            return
         try:
-            self.storage.forget_commits(Timestamp(now - COMMITS_KEPT_NS))
+            self.storage.forget_commits(before)
         except StorageError as error:
             self.note_failure(error)
             self.on_settled()  # no call is settled by this, but a commit in doubt must be noticed
@@ -279,7 +288,7 @@ class _Writer:
         self._group: WriteGroup | None = None
         self._catalog = committer.catalog()
         self.is_abandoned = False
-        self._on_disk = self._is_locked = False
+        self._on_disk = self._is_locked = self._have_lost = False
         self._handler_seconds = 0.0
         self._transaction: Transaction | None = None
         self._slot: Slot | None = None
@@ -291,7 +300,11 @@ class _Writer:
         self._slot = committer.watchdog.slot(self._abandoned)
         try:
             while self._wait():
-                self._run_group()
+                try:
+                    self._run_group()
+                except Exception as error:  # noqa: BLE001  whatever it is, this thread must go on
+                    _log.exception("a group of mutations failed in a way that was not foreseen")
+                    committer.refuse_all(StorageError(f"The commit failed: {error}"))
         except Abandoned:
             return
 
@@ -326,7 +339,7 @@ class _Writer:
 
     def _run_group(self) -> None:
         committer = self._committer
-        self.members, self._on_disk = [], False
+        self.members, self._on_disk, self._have_lost = [], False, False
         if isinstance(alone := committer.waiting[0].mutation, _Alone):
             committer.waiting.popleft()
             alone.run_step()
@@ -342,7 +355,7 @@ class _Writer:
             self._failed(error)
             return
         self._is_locked = is_locked
-        missing: str | None = None
+        missing: tuple[_Member, str] | None = None
         try:
             overlay = Overlay()
             if committer.follower is not None and group.timestamp < marked:
@@ -360,8 +373,9 @@ class _Writer:
             if missing is None or self.members:
                 self._commit(group, overlay)
         except _GroupSpoiled:
-            pass
+            missing = None
         except Exception as error:  # noqa: BLE001
+            missing = None
             self._failed(error)
         finally:
             group.close()
@@ -370,7 +384,7 @@ class _Writer:
         # Now, when little is left to do: whoever is woken by this needs what this thread holds, the interpreter.
         committer.on_settled()
         if missing is not None:
-            self._create_table(missing)
+            self._create_table(*missing)
         committer.forget_old_commits()
 
     def _failed(self, error: Exception) -> None:
@@ -383,11 +397,11 @@ class _Writer:
         refusal = error if isinstance(error, StorageError) else StorageError(f"The commit failed: {error}")
         if self.members:
             self._settle_all(self.members, refusal)
-        else:
+        elif not self._have_lost:  # those wait for the next group, which fails by itself where none can be committed
             self._committer.refuse_all(refusal)
 
-    def _run_members(self, group: WriteGroup, overlay: Overlay) -> str | None:
-        """Run waiting mutations until the group is full; returns the name of a table that has to be created first."""
+    def _run_members(self, group: WriteGroup, overlay: Overlay) -> tuple[_Member, str] | None:
+        """Run waiting mutations until the group is full, or until one needs a table: then it and the table's name, and it still waits."""
         committer = self._committer
         catalog = committer.catalog()
         if catalog is not self._catalog and committer.foresight is not None:
@@ -414,7 +428,7 @@ class _Writer:
                 self._run_member(member, group, overlay, catalog, kept)
             except TableMissing as missing:
                 committer.waiting.appendleft(member)
-                return missing.name
+                return member, missing.name
             self.members.append(member)
         return None
 
@@ -477,7 +491,11 @@ class _Writer:
             raise group.failure
         base, news, since = group.timestamp, list[CommitRow](), Timestamp(0)
         if committer.follower is not None:
-            news, since = self._news(group, overlay)
+            try:
+                news, since = self._news(group, overlay)
+            except CommitConflict as conflict:
+                self._run_again(self.members, conflict)
+                return
             overlay = self._leave_out_losers(group, overlay, news, since, catalog)
             if news:
                 base = max(base, news[-1].timestamp)
@@ -498,7 +516,11 @@ class _Writer:
             return
         self._on_disk = True
         committer.last = max(committer.last, timestamp)
-        committer.take_in(news, since, record, touched)
+        try:
+            committer.take_in(news, since, record, touched)
+        except StorageError:
+            # It is committed all the same. What could not be learnt of the others is read again with all that follows.
+            committer.feed.wait_until_marked(timestamp)
         for member in self.members:
             _settle(member.mutation, member.timestamp, member.error)
 
@@ -548,6 +570,7 @@ class _Writer:
         """
         committer = self._committer
         committer.contended = CONTENDED_GROUPS
+        self._have_lost = True
         if isinstance(conflict, UniqueKeyTaken) and self._is_locked and len(losers) == 1:
             committer.again((), losers[0].attempts)
             _settle(losers[0].mutation, None, self._unique_index_error(conflict))
@@ -586,13 +609,14 @@ class _Writer:
             _settle(member.mutation, None, error)
         self._committer.on_settled()
 
-    def _create_table(self, name: str) -> None:
+    def _create_table(self, member: _Member, name: str) -> None:
         try:
             self._committer.create_table(name)
         except Exception as error:  # noqa: BLE001
             self._committer.note_failure(error)
-            waiting = self._committer.waiting.popleft()
-            _settle(waiting.mutation, None, error)
+            with suppress(ValueError):  # it may have been refused with all that wait
+                self._committer.waiting.remove(member)
+                _settle(member.mutation, None, error)
             self._committer.on_settled()
 
 

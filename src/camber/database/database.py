@@ -28,12 +28,12 @@ from camber.database.rolling import (
     indexes_to_make,
     is_served,
     join_plan,
+    joined_version,
     joining,
     leave_plan,
     move_plan,
     serve_plan,
     sweep_plan,
-    version_of,
 )
 from camber.database.schema_changes import (
     Progress,
@@ -74,6 +74,7 @@ CATALOGS_KEPT_NS = 60 * 1_000_000_000
 READERS_SECONDS = 60.0
 """How long to try again to change a table that is being read; no reader reads longer than half of that."""
 READERS_PAUSE = 0.3
+CHANGE_SECONDS = 1.0
 FILLED_AT_ONCE = 500
 
 _SERVERS: Final = SYSTEM_CATALOG.by_name["_servers"]
@@ -111,6 +112,8 @@ class Database:
             # Whoever has seen a later state than this one, before it was put back to a backup, must not be taken back in time.
             last = storage.raise_timestamp(Timestamp(clock.now_ns()))
         self.schema = schema
+        self._steady = threading.Event()
+        self._steady.set()
         self._catalogs = [(Timestamp(0), SYSTEM_CATALOG)]
         self.feed = CommitFeed(last)
         self.watchdog = Watchdog()
@@ -236,19 +239,31 @@ class Database:
         """
 
         def change() -> None:
-            if self._builder is None:
-                self._adapt(schema, None)
-            else:
-                with self._learning, self.snapshot() as snapshot:
-                    self._serve_as(schema, snapshot)
-            self.schema = schema
-            activate()
+            self._steady.clear()
+            try:
+                if self._builder is None:
+                    self._adapt(schema, None)
+                else:
+                    with self._learning, self.snapshot() as snapshot:
+                        self._serve_as(schema, snapshot)
+                self.schema = schema
+                activate()
+            finally:
+                self._steady.set()
 
         if self._builder is not None:
             self._make_ready(self._builder, schema, None)
         self._committer.run_alone(change)
         if self._version is not None:
-            self._change(self._plan_to_move, None)
+            try:
+                self._change(self._plan_to_move, None)
+            except StorageError as error:
+                # The new version is at work all the same, and the next word that this server is there says so too.
+                _log.info("other servers could not be told that this one has changed its schema: %s", error)
+
+    def wait_until_changed(self) -> None:
+        """Where the schema is being changed, and with it what goes along, wait until that is over; for a second at most."""
+        self._steady.wait(CHANGE_SECONDS)
 
     def close(self) -> None:
         """Finish what waits, stop the writer and close the storage."""
@@ -370,11 +385,11 @@ class Database:
     def _join(self, builder: IndexBuilder, schema: Schema, progress: Progress | None) -> None:
         try:
             self._make_ready(builder, schema, progress)
+            with self._learning, self.snapshot() as snapshot:
+                self._serve_as(schema, snapshot)
         except BaseException:
             self._leave()
             raise
-        with self._learning, self.snapshot() as snapshot:
-            self._serve_as(schema, snapshot)
 
     def _make_ready(self, builder: IndexBuilder, schema: Schema, progress: Progress | None) -> None:
         """Bring the stored tables to where this schema can be served. Raises SchemaMismatchError, and then nothing of it is left."""
@@ -461,10 +476,15 @@ class Database:
             self._change(plan, None)
 
     def _serve_as(self, schema: Schema, snapshot: Snapshot) -> None:
-        """From now on this server has this version. Called as `_learn_tables` is."""
-        self.schema = schema
-        self._version = version_of(read_stored_tables(snapshot), schema)
-        self._learn_tables(snapshot)
+        """From now on this server has this version. Called as `_learn_tables` is; where it raises nothing has changed."""
+        before = self.schema, self._version
+        version = joined_version(read_stored_tables(snapshot), schema)
+        self.schema, self._version = schema, version
+        try:
+            self._learn_tables(snapshot)
+        except BaseException:
+            self.schema, self._version = before
+            raise
 
     def _keep_company(self) -> None:
         """Now and then say that this server is there, and clear away what servers that are gone have left."""

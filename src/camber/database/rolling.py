@@ -26,7 +26,7 @@ from camber.database.schema_changes import (
     verify_table,
 )
 from camber.database.transaction import Transaction
-from camber.errors import SchemaMismatchError
+from camber.errors import SchemaMismatchError, StorageError
 from camber.schema import Schema, Table
 from camber.storage import (
     BY_CREATION_TIME,
@@ -60,6 +60,16 @@ def version_of(stored: StoredTables, schema: Schema) -> int | None:
     """The version under which this very schema is served, or about to be."""
     form = form_of(schema)
     return next((found.version for found in reversed(stored.schemas) if found.tables == form), None)
+
+
+def joined_version(stored: StoredTables, schema: Schema) -> int:
+    """The same for a server that has joined with it. Raises StorageError where it is not there any more."""
+    version = version_of(stored, schema)
+    if version is None:
+        raise StorageError(
+            "Other servers took this one for gone before it served, and have retired its version of the schema: it must start anew."
+        )
+    return version
 
 
 def is_served(stored: StoredTables, schema: Schema) -> bool:
@@ -134,11 +144,11 @@ def serve_plan(stored: StoredTables, schema: Schema, server: str, now_ms: float)
     """The version is served from here on: its indexes can be read by, the views show its columns.
 
     The server says once more that it is there: making what was missing may have taken longer than the others wait for a word.
+    Raises StorageError where they have not waited.
     """
     change = _Change(stored)
-    version = version_of(stored, schema)
-    if version is not None:
-        change.seen(server, version, now_ms)
+    version = joined_version(stored, schema)
+    change.seen(server, version, now_ms)
     for document in stored.documents["_schemas"]:
         if document["version"] == version and document.get("joining"):
             change.put("_schemas", document, _without(document, "joining"))

@@ -29,6 +29,7 @@ MAX_DATABASE_SECONDS = 15.0
 
 _AGAIN_SECONDS = 0.1
 _PERIOD_SECONDS = 0.02
+_STALL_SECONDS = 0.1
 _IDLE_ROUNDS = 50
 _COMPLAINT_SECONDS = 1.0
 
@@ -64,7 +65,7 @@ class Slot:
         self._striking = False
         self._strikes = 0
         self._abandoned = False
-        self._seconds, self._started = 0.0, 0.0
+        self._seconds, self._started, self._stalled = 0.0, 0.0, 0.0
         self._usage: DatabaseTime | None = None
         self._is_database_slow = False
 
@@ -96,7 +97,7 @@ class Slot:
     def _begin(self, seconds: float, usage: DatabaseTime) -> None:
         self._seconds = float("inf") if _debugger_attached() else seconds
         self._usage, self._strikes, self._is_database_slow = usage, 0, False
-        self._started = time.perf_counter()
+        self._started, self._stalled = time.perf_counter(), self._watchdog.stalled
         self._runs += 1
         self._run = self._runs
         self._watchdog.wake()
@@ -123,7 +124,7 @@ class Slot:
         database = usage.database_seconds + (now - since if since else 0.0)
         own_over = now - self._started - database - self._seconds
         database_over = database - self._watchdog.database_seconds if math.isfinite(self._seconds) else -math.inf
-        over = max(own_over, database_over)
+        over = max(own_over, database_over) - (self._watchdog.stalled - self._stalled)
         self._is_database_slow = database_over > own_over
         if over > GRACE_SECONDS and self._strikes:
             self._abandon(run)
@@ -156,6 +157,8 @@ class Watchdog:
     def __init__(self, *, database_seconds: float = MAX_DATABASE_SECONDS) -> None:
         self.database_seconds = database_seconds
         """How long a function may wait for the database altogether, besides its own time."""
+        self.stalled = 0.0
+        """Seconds in which the whole process was not let run: no function's time."""
         self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._work = threading.Event()
@@ -209,13 +212,21 @@ class Watchdog:
             del slots, rounds
             idle = 0 if any(busy) else idle + 1
             if idle < _IDLE_ROUNDS:
-                time.sleep(_PERIOD_SECONDS)
+                self._sleep()
                 continue
             self._asleep = True
             self._work.wait(timeout=1.0)
             self._work.clear()
             self._asleep = False
             idle = 0
+
+    def _sleep(self) -> None:
+        """For a period; and where it got longer although the process took no CPU time, because it or its machine was stopped, note that."""
+        slept, used = time.perf_counter(), time.process_time()
+        time.sleep(_PERIOD_SECONDS)
+        stalled = time.perf_counter() - slept - _PERIOD_SECONDS - (time.process_time() - used)
+        if stalled > _STALL_SECONDS:
+            self.stalled += stalled
 
 
 def timed_out(seconds: float) -> FunctionTimeoutError:

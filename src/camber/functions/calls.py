@@ -58,6 +58,8 @@ class Call:
         self.runner, self.function, self.path, self.arguments = runner, function, path, arguments
         self.caller, self.request_id, self.done = caller, request_id, done
         self.origin: Origin = origin
+        self.version = runner.version
+        """Of the application that the function is of."""
         self.has_begun = False
         """Whether it has begun to run: until then nothing can show its effect."""
         self._current: FunctionRun | None = None
@@ -70,6 +72,11 @@ class Call:
         if runner.on_run is not None:
             runner.on_run(transaction.usage)
         return outcome
+
+    def renew(self) -> None:
+        """Be a call of the same path in the application that is served now."""
+        self.version = self.runner.version
+        self.function = self.runner.functions.by_path.get(self.path, self.function)
 
     def cut_short(self, error: Exception) -> RunOutcome:
         """The outcome of a run that was ended from outside: with what it had logged and looked at until then."""
@@ -100,7 +107,6 @@ class QueryCall(Call):
         self.raw = raw
         self.canonical_args = encode_value(dict(self.arguments))
         self.key = (self.path, self.canonical_args)
-        self.version = self.runner.version
         self.held: HeldSnapshot | None = None
         self.seconds = self.runner.settings.query_seconds
         self._run = RunOutcome()
@@ -142,6 +148,8 @@ class QueryCall(Call):
             for call in (self, *self._joined):
                 call.done(error)
             return
+        if error is None and self._run.error is not None and self.held is None and self._is_for_new_code():
+            return
         run = self._run if error is None else self.cut_short(error)
         timestamp = 0 if transaction is None else transaction.timestamp
         answer = self.answer_of(run, timestamp)
@@ -153,6 +161,19 @@ class QueryCall(Call):
                 runner.start_again(other)
             else:
                 other.done(answer)
+
+    def _is_for_new_code(self) -> bool:
+        """Whether the code was changed while this failed: then the new code answers. What the old one read by may be gone."""
+        runner = self.runner
+        runner.database.wait_until_changed()
+        if not runner.is_outdated(self):
+            return False
+        with self._lock:
+            calls, self._joined, self._started = [self, *self._joined], [], False
+        for call in calls:
+            call.renew()
+            runner.start_again(call)
+        return True
 
 
 class MutationCall(Call):
@@ -171,6 +192,8 @@ class MutationCall(Call):
             self._run = RunOutcome()
             self._run.value, self._run.log_lines = earlier.result or b"null", earlier.log_lines
             return
+        if self.runner.is_outdated(self):  # the code was changed while it waited
+            self.renew()
         self._run = self.run_on(transaction)
         if self._run.error is not None:
             raise self._run.error

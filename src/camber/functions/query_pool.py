@@ -17,6 +17,10 @@ from camber.storage import Snapshot, Timestamp
 _log = logging.getLogger("camber.functions")
 
 MAX_SNAPSHOT_SECONDS = 30.0
+SHARED_SNAPSHOT_SECONDS = 0.1
+"""For how long one snapshot serves query after query on PostgreSQL, where it locks each table that it has read against changes of the
+schema. These are tried for 0.2 seconds at a time, and a thread that always has work would always be in their way.
+"""
 _SLOW_SECONDS = 0.005
 _COMPLAINT_SECONDS = 1.0
 _SNAPSHOT_KEPT_SECONDS = 0.1
@@ -72,6 +76,7 @@ class QueryPool:
         self._progress = time.perf_counter()
         self._complained = -_COMPLAINT_SECONDS
         self._closed = False
+        self._refusing = threading.Lock()
         self._workers: set[threading.Thread] = set()
         self._idle: set[_Worker] = set()
         self._watchdog.on_patrol(self._patrol)
@@ -102,9 +107,14 @@ class QueryPool:
         self._refuse_waiting()
 
     def _refuse_waiting(self) -> None:
-        with suppress(IndexError):  # several threads may be at it
-            while True:
-                self._waiting.popleft().finish(None, StorageError("The server is shutting down."))
+        # One thread at a time, and not again from within: a query that ends may let the next one of its snapshot come.
+        while self._waiting and self._refusing.acquire(blocking=False):
+            try:
+                with suppress(IndexError):  # threads that end may take some too
+                    while True:
+                        _finish(self._waiting.popleft(), None, StorageError("The server is shutting down."))
+            finally:
+                self._refusing.release()
         self._finished()
 
     def _wake_one(self) -> None:
@@ -202,6 +212,7 @@ class _Worker:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._longest = SHARED_SNAPSHOT_SECONDS if database.is_shared else MAX_SNAPSHOT_SECONDS
         self.thread = threading.current_thread()
         self._snapshot: Snapshot | None = None
         self._opened = 0.0
@@ -249,7 +260,7 @@ class _Worker:
     def _latest(self) -> Snapshot:
         now = time.monotonic()
         if self._snapshot is not None and (
-            self._snapshot.timestamp < self._database.feed.marked or now - self._opened > MAX_SNAPSHOT_SECONDS
+            self._snapshot.timestamp < self._database.feed.marked or now - self._opened > self._longest
         ):
             self.close()
         if self._snapshot is None:

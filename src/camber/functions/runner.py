@@ -171,6 +171,17 @@ class Runner:
             transaction, self.functions, caller, self.database.cursors, self.entropy, self.built_in, journal
         )
 
+    def is_outdated(self, call: Call) -> bool:
+        """Whether the application has been changed since the call came, and the new one has a function of its kind at its path."""
+        if call.version == self.version:
+            return False
+        function = self.functions.by_path.get(call.path)
+        return (
+            function is not None
+            and function is not call.function
+            and (function.kind, function.internal) == (call.function.kind, call.function.internal)
+        )
+
     def submit_query(self, job: QueryJob) -> None:
         """Have this run on a thread for queries."""
         self._queries.submit(job)

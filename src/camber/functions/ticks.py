@@ -172,8 +172,17 @@ class _Run:
         run = self._outcome
         if error is not None:
             run = failed(error) if self._current is None else self._current.ended(error)
+        if run.error is not None and self._is_of_old_code():
+            tick.tell(query, caller, NotRun(), by_caller=False)
+            return
         result = self._result(run)
         tick.tell(query, caller, result, by_caller=run.read_identity)
+
+    def _is_of_old_code(self) -> bool:
+        """Whether the code was changed while this failed, and all is asked anew. What the old code read by may be gone."""
+        runner = self._tick.runner
+        runner.database.wait_until_changed()
+        return self._query.function is not runner.functions.by_path.get(self._query.path)
 
     def _result(self, run: RunOutcome) -> LiveResult:
         tick, query, runner = self._tick, self._query, self._tick.runner

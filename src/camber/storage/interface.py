@@ -158,7 +158,8 @@ class WriteGroup(Snapshot, Protocol):
     def lock(self, after: Timestamp | None = None) -> list[CommitRow]:
         """Take the commit lock; returns the commits after this timestamp (None: after the snapshot), oldest first.
 
-        Where only one process writes there is nothing to wait for and nothing new. Raises StorageError; the group is to be closed then.
+        Where only one process writes there is nothing to wait for and nothing new. Raises CommitConflict (rolled back: the holder waited
+        for us) where the group was not opened `locked`, StorageError; the group is to be closed then.
         """
         ...
 

@@ -98,6 +98,19 @@ def test_values_of_every_kind_have_their_sql_form(storage: Storage) -> None:
     assert isinstance(found[1][3], float)
 
 
+def test_a_value_of_64_levels_is_shown_whole(storage: Storage) -> None:
+    """With the document around it; values have 64 levels at most, of which the database stores 16."""
+    create_tables(storage, KINDS)
+    arrays = "[" * 63 + "]" * 63
+    objects = '{"a":' * 62 + "null" + "}" * 62
+    insert_document(storage, 1, f'{{"any":{arrays}}}')
+    insert_document(storage, 2, f'{{"any":{objects},"text":"beside it"}}')
+
+    found = select(storage, 'SELECT "any", "text" FROM kinds ORDER BY "_creationTime"')
+
+    assert found == [(arrays, None), (objects, "beside it")]
+
+
 def test_special_floats_are_sqls_own(storage: Storage) -> None:
     create_tables(storage, KINDS)
     for number, special in enumerate(["AAAAAAAA8H8=", "AAAAAAAA8P8=", "AAAAAAAAAIA="]):

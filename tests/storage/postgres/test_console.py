@@ -55,7 +55,7 @@ def test_whoever_waits_for_a_statement_holds_up_nobody_else(storage: Storage) ->
             longest, began = max(longest, time.monotonic() - began), time.monotonic()
 
     assert len(waiting.result().rows) == 1
-    assert longest < 0.5
+    assert longest < 0.9
 
 
 def test_a_long_statement_is_sent_as_a_whole(storage: Storage) -> None:

@@ -32,19 +32,22 @@ from camber.storage.table_sql import columns_of, count_rows, create_indexes
 BATCH = 500
 _READERS_MILLISECONDS = 200
 """How long to wait for those who read a table that is to be changed; meanwhile nobody else can begin to read it."""
+_PERSISTENT_MILLISECONDS = 3000
+"""How long each twelfth time: PostgreSQL then ends groups that have read the table and wait for the commit lock, which we have."""
 
 Tell = Callable[[int, int], None]
 Document = tuple[str, float, str]
 
 
 def carry_out(
-    connection: Connection, steps: Sequence[SchemaStep], tables: dict[int, TableSql], tell: Tell | None
+    connection: Connection, steps: Sequence[SchemaStep], tables: dict[int, TableSql], tell: Tell | None, tries: int
 ) -> None:
-    """Take the steps. `tables` becomes what it is after them.
+    """Take the steps, after so many tries in vain. `tables` becomes what it is after them.
 
     A table that somebody reads can't be changed: rather than hold up everybody behind us, CommitConflict after a moment.
     """
-    execute(connection, f"SET LOCAL lock_timeout = {_READERS_MILLISECONDS}")
+    patience = _PERSISTENT_MILLISECONDS if tries % 12 == 11 else _READERS_MILLISECONDS
+    execute(connection, f"SET LOCAL lock_timeout = {patience}")
     filled = [table for table, _ in groupby(steps, key=_filled_table) if table in tables]
     total = sum(execute(connection, count_rows(table)).fetchall()[0][0] for table in filled) if tell else 0
     done = 0
@@ -69,7 +72,7 @@ def _take(connection: Connection, step: SchemaStep, tables: dict[int, TableSql])
     match step:
         case CreateTable(layout):
             _run(connection, create_table(layout))
-            create_view(connection, layout)
+            create_view(connection, layout, is_new=True)
             tables[layout.number] = TableSql(layout)
         case DropTable(number):
             drop_view(connection, number)
@@ -128,5 +131,6 @@ def _set_indexes(tables: dict[int, TableSql], table: int, indexes: Sequence[Inde
 
 
 def _run(connection: Connection, statements: Iterable[str]) -> None:
-    for statement in statements:
-        execute(connection, statement)
+    """All of them in one round trip."""
+    if together := ";\n".join(statements):
+        execute(connection, together)

@@ -34,7 +34,7 @@ from camber.storage.postgres.log import PostgresLog
 from camber.storage.postgres.reading import PostgresSnapshot, begin
 from camber.storage.postgres.tables import TableSql
 from camber.storage.postgres.views import VIEW_FUNCTIONS
-from camber.storage.postgres.writing import COMMIT_LOCK, PostgresWriteGroup, Writer, commits_after
+from camber.storage.postgres.writing import PostgresWriteGroup, Writer, commits_after, take_lock
 
 FORMAT_VERSION = 1
 """The version of the layout of tables, in `camber.format`."""
@@ -104,7 +104,7 @@ def _set_up(words: dict[str, Any], *, create: bool) -> None:
     connection = _first_connection(words, patience=START_SECONDS if create else 0)
     try:
         if create:  # and another server may be about to do the same
-            execute(connection, f"SELECT pg_advisory_lock({COMMIT_LOCK})")
+            take_lock(connection)
         if not _is_ours(connection):
             if not create:
                 raise ConfigurationError(

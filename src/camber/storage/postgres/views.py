@@ -161,14 +161,14 @@ class _Reader(NamedTuple):
     may_grant: bool
 
 
-def create_view(connection: Connection, layout: TableLayout) -> None:
-    """Make the table's view, in the place of the one it has: who may read that one may read this one.
+def create_view(connection: Connection, layout: TableLayout, *, is_new: bool = False) -> None:
+    """Make the table's view, in the place of the one it has, unless it `is_new`: who may read that one may read this one.
 
     Where its name is taken it gets a suffix: `users_2`. Raises StorageError as `drop_view` does.
     """
-    before = _views_of(connection, layout.number)
+    before = [] if is_new else _views_of(connection, layout.number)
     readers = [reader for view, _ in before for reader in _readers_of(connection, view)]
-    drop_view(connection, layout.number)
+    _drop(connection, before)
     taken = {name.lower() for (name,) in connection.execute(_TAKEN).fetchall()}
     view = _free_name(_allowed_name(layout.name), taken)
     names = ["_id", "_creationTime"]
@@ -190,7 +190,11 @@ def create_view(connection: Connection, layout: TableLayout) -> None:
 
 def drop_view(connection: Connection, table: int) -> None:
     """Remove the table's view, whatever its name is. Raises StorageError where something that users made reads from it."""
-    for _, name in _views_of(connection, table):
+    _drop(connection, _views_of(connection, table))
+
+
+def _drop(connection: Connection, views: list[tuple[int, str]]) -> None:
+    for _, name in views:
         try:
             connection.execute(sql.SQL("DROP VIEW camber.{}").format(sql.Identifier(name)))
         except psycopg.errors.DependentObjectsStillExist as error:

@@ -66,6 +66,8 @@ class Writer:
     ) -> None:
         self._words, self._patience, self._durable, self._wait = words, patience, durable, wait_seconds
         self._hold_seconds = LOCKED_SECONDS + handler_seconds
+        self.changes_tried = 0
+        """How often a change of tables was refused since the last one that was not."""
         self._busy = threading.Lock()
         self._main: Connection | None = None
         self._side: Connection | None = None
@@ -78,8 +80,9 @@ class Writer:
 
     def begin(self, *, locked: bool) -> tuple[Connection, Timestamp]:
         """Open the writer's transaction, with the commit lock where `locked`. `end` must follow, in any thread."""
-        if not self._busy.acquire(timeout=self._wait):
-            raise StorageError(f"another transaction has held the writer for {self._wait:g} s")
+        patience = self._wait + LOCK_WAIT_SECONDS  # so long may the one before us wait for its connection and the lock
+        if not self._busy.acquire(timeout=patience):
+            raise StorageError(f"another transaction has held the writer for {patience:g} s")
         deadline = time.monotonic() + self._wait
         try:
             while True:
@@ -88,10 +91,10 @@ class Writer:
                 connection: Connection | None = None
                 try:
                     connection = self._main_connection()
-                    with self._patience.at_most(connection, STEP_SECONDS + (LOCK_WAIT_SECONDS if locked else 0)):
+                    with self._patience.at_most(connection, STEP_SECONDS + (2 * LOCK_WAIT_SECONDS if locked else 0)):
                         if locked:
                             with self.waiting_for_lock():
-                                execute(connection, _LOCK_SESSION)
+                                take_lock(connection)
                         return connection, begin(connection, to_write=True)
                 except psycopg.Error as error:
                     # Nothing was begun: a connection that has died since it was used last is simply replaced.
@@ -110,10 +113,10 @@ class Writer:
                 with self._patience.at_most(connection, STEP_SECONDS):
                     status = connection.info.transaction_status
                     if status == psycopg.pq.TransactionStatus.INERROR:
-                        # Said to psycopg, which may take for prepared what was not after the error: it begins anew, and so must we.
-                        execute(connection, "ROLLBACK")
-                        connection.statements.forget()
-                    elif status != psycopg.pq.TransactionStatus.IDLE:
+                        # psycopg may take for prepared what was not, as the error came before it: nothing tells it so for certain.
+                        self.drop(connection)
+                        return
+                    if status != psycopg.pq.TransactionStatus.IDLE:
                         last_value(connection, "ROLLBACK")
                     if locked:
                         execute(connection, _UNLOCK_SESSION)
@@ -182,9 +185,9 @@ class Writer:
     def _look_for(self, record: CommitRow) -> bool:
         connection = self._connect()
         try:
-            with self._patience.at_most(connection, STEP_SECONDS + LOCK_WAIT_SECONDS):
+            with self._patience.at_most(connection, STEP_SECONDS + 2 * LOCK_WAIT_SECONDS):
                 with self.waiting_for_lock():
-                    execute(connection, _LOCK_SESSION)
+                    take_lock(connection)
                 found = execute(connection, _HAS_COMMIT, (record.timestamp,), binary=True).fetchone()
                 if found is None:
                     self._check_reaches_back(connection, record)
@@ -213,9 +216,9 @@ class Writer:
         try:
             connection = self._connect()
             try:
-                with self._patience.at_most(connection, STEP_SECONDS + LOCK_WAIT_SECONDS):
+                with self._patience.at_most(connection, STEP_SECONDS + 2 * LOCK_WAIT_SECONDS):
                     with self.waiting_for_lock():
-                        execute(connection, _LOCK_SESSION)
+                        take_lock(connection)
                     found = execute(connection, _LAST_COMMIT).fetchone()
                     last = Timestamp(found[0] if found else 0)
                     if last < to:
@@ -285,6 +288,19 @@ def _warnings_of(connection: Connection) -> Generator[list[str]]:
     finally:
         with suppress(ValueError):
             connection.remove_notice_handler(warned)
+
+
+def take_lock(connection: Connection) -> None:
+    """Take the commit lock outside of a transaction, until it is given back or the connection ends."""
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            execute(connection, _LOCK_SESSION)
+            return
+        except psycopg.errors.DeadlockDetected:
+            # Others waited for each other for a moment, see `PostgresWriteGroup.lock`. PostgreSQL may end any who wait with them.
+            if time.monotonic() > deadline:
+                raise
 
 
 def commits_after(connection: Connection, after: Timestamp) -> list[CommitRow]:
@@ -368,7 +384,7 @@ class PostgresWriteGroup(PostgresSnapshot):
         when_closed: Callable[[PostgresWriteGroup], None],
         when_changed: Callable[[Mapping[int, TableSql]], None],
         apply: Callable[
-            [Connection, Sequence[SchemaStep], dict[int, TableSql], Callable[[int, int], None] | None], None
+            [Connection, Sequence[SchemaStep], dict[int, TableSql], Callable[[int, int], None] | None, int], None
         ],
     ) -> None:
         super().__init__(connection, timestamp, tables, writer.patience, when_closed)
@@ -379,6 +395,8 @@ class PostgresWriteGroup(PostgresSnapshot):
         self._is_committing = self._has_new_tables = False
 
     def lock(self, after: Timestamp | None = None) -> list[CommitRow]:
+        # Who holds the lock may want to change a table that we have read, and waits for us for a moment (changes.py). PostgreSQL looks for
+        # such circles when somebody has waited for a second, and if it meets one in that moment it ends one of all who wait.
         since = self.timestamp if after is None else min(after, self.timestamp)
         with self._lock:
             self._refuse_when_closed()
@@ -388,7 +406,7 @@ class PostgresWriteGroup(PostgresSnapshot):
                     with patience, self._writer.waiting_for_lock():
                         last_value(self.connection, _LOCK)
                 except psycopg.Error as error:
-                    raise storage_error(error) from error
+                    raise refused_write(error) from error
             elif since >= self._last:
                 return []
             news = self._writer.news(since)
@@ -400,10 +418,13 @@ class PostgresWriteGroup(PostgresSnapshot):
             self._refuse_when_closed()
             self._has_new_tables = True
             self._tables = self._rows_of = tables = dict(self._rows_of)
+            self._writer.changes_tried += 1
             try:
-                self._apply(self.connection, steps, tables, progress)
+                self._apply(self.connection, steps, tables, progress, self._writer.changes_tried - 1)
             except psycopg.Error as error:
                 raise refused_change(error) from error
+            else:
+                self._writer.changes_tried = 0
             finally:
                 self.connection.statements.forget()
 
