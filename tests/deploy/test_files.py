@@ -315,26 +315,34 @@ def test_haproxy_waits_and_checks_in_the_composition_as_it_does_on_machines() ->
     assert {line for line in on_machines - composed if not line.startswith(differs)} == set()
 
 
+@pytest.fixture
+def new_here(postgres: Cluster) -> Iterator[Cluster]:
+    """A PostgreSQL without a role or database called camber, to which somebody else may connect."""
+    postgres.sql("CREATE ROLE stranger LOGIN")
+    yield postgres
+    postgres.drop_database(postgres.url("camber"))
+    postgres.sql("DROP ROLE IF EXISTS camber, stranger")
+
+
 @needs("psql")
 @pytest.mark.parametrize("way", ["script", "page"])
-def test_the_role_has_its_database_and_nothing_else(way: str, tmp_path: Path) -> None:
-    with Cluster() as cluster:
-        if way == "script":
-            postgres = {"PGHOST": "127.0.0.1", "PGPORT": str(cluster.port), "POSTGRES_PASSWORD": "it's \\secret"}
-            subprocess.run(["sh", ROLE], env=clean_environment() | postgres, check=True, timeout=60)
-        else:
-            made = next(block for block in blocks_of(PAGES / "deploy-on-postgresql.md") if block.language == "sql")
-            for statement in made.text.split(";\n")[:-1]:
-                cluster.sql(statement)
-        url = f"postgresql://camber@127.0.0.1:{cluster.port}/camber"
-        Backend.open(
-            load_application(CROWDFUNDING), tmp_path / "data", settings=Settings(database_url=url), create=True
-        ).close()
-        rights = cluster.sql(
-            "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication FROM pg_roles WHERE rolname = 'camber'"
-        )
-        cluster.sql("CREATE ROLE stranger LOGIN")
-        with pytest.raises(psycopg.OperationalError, match="permission denied"):
-            psycopg.connect(url.replace("camber@", "stranger@"))
+def test_the_role_has_its_database_and_nothing_else(way: str, new_here: Cluster, tmp_path: Path) -> None:
+    if way == "script":
+        env = {"PGHOST": "127.0.0.1", "PGPORT": str(new_here.port), "POSTGRES_PASSWORD": "it's \\secret"}
+        subprocess.run(["sh", ROLE], env=clean_environment() | env, check=True, timeout=60)
+    else:
+        made = next(block for block in blocks_of(PAGES / "deploy-on-postgresql.md") if block.language == "sql")
+        for statement in made.text.split(";\n")[:-1]:
+            new_here.sql(statement)
+    url = f"postgresql://camber@127.0.0.1:{new_here.port}/camber"
+    Backend.open(
+        load_application(CROWDFUNDING), tmp_path / "data", settings=Settings(database_url=url), create=True
+    ).close()
+    rights = new_here.sql(
+        "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication FROM pg_roles WHERE rolname = 'camber'"
+    )
 
     assert rights == [(False,)]
+    assert new_here.sql("SELECT 1", url=new_here.url().replace("postgres@", "stranger@")) == [(1,)]
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        new_here.sql("SELECT 1", url=url.replace("camber@", "stranger@"))

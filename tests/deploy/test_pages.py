@@ -54,7 +54,7 @@ FIGURES: list[tuple[str, str, tuple[float, ...]]] = [
     ("reference/growth.md", "It deletes {} rows at most", (backend.CLEARED_AT_ONCE,)),
     ("reference/growth.md", "the others after {} seconds without a word", (rolling.GONE_SECONDS,)),
     ("reference/growth.md", "the index keys it touched, up to {} KiB", (WHOLE_TABLE_BYTES / KIB,)),
-    ("reference/growth.md", "the process that commits, every {} seconds", (committer.COMMITS_KEPT_NS / 6e9,)),
+    ("reference/growth.md", "the process that commits, every {} seconds", (committer.COMMITS_KEPT_SECONDS / 6,)),
     ("reference/growth.md", "from {} pages on", (sqlite_storage.CHECKPOINT_PAGES,)),
     ("reference/growth.md", "cut back to {} MiB", (sqlite_connections._WAL_BYTES_KEPT / MIB,)),
     (

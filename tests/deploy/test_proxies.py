@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -22,13 +23,12 @@ from camber.settings import Settings
 from camber.sync.worker import PING_SECONDS
 from tests.crashes.servers import Server
 from tests.deploy.proxies import FILES, KINDS, Proxy
+from tests.faults.fleet import Fleet
 from tests.postgres.cluster import Cluster
 from tests.wire.running_server import REPOSITORY
 
 APPLICATION = REPOSITORY / "tests/deploy/app"
 PATIENCE = 60.0
-SEEN_SECONDS = 3.0
-"""By then haproxy, which looks every second, has noticed that a server is back. nginx tries all of them each time."""
 
 
 def installed(name: str) -> Any:
@@ -40,7 +40,11 @@ class Site:
     """Two servers on one database and the proxy in front of them."""
 
     proxy: Proxy
-    servers: list[Server]
+    fleet: Fleet
+
+    @property
+    def servers(self) -> list[Server]:
+        return self.fleet.servers
 
     def connections_to(self, server: Server) -> int:
         """How many connections this server has at the moment."""
@@ -53,33 +57,35 @@ class Site:
         """SIGTERM, and wait until it has ended."""
         assert server.end(signal.SIGTERM) == 0
 
-    def start(self, server: Server) -> None:
-        server.start()
-        server.wait_until_ready()
-        time.sleep(SEEN_SECONDS)
+    def wait_until_both_are_used(self) -> None:
+        """haproxy looks every second whether a server is back; nginx tries all of them each time."""
+        if self.proxy.name == "haproxy":
+            wait_until(lambda: self.proxy.command("show stat camber 4 -1").count(",UP,") == len(self.servers))
+
+
+@pytest.fixture(scope="module")
+def kept_site(
+    request: pytest.FixtureRequest, postgres: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """The site of one kind of proxy, for all tests that want this kind."""
+    url = postgres.new_database()
+    with ExitStack() as stack:
+        stack.callback(postgres.drop_database, url)
+        fleet = stack.enter_context(Fleet(tmp_path_factory.mktemp("site"), [url] * 2, application=APPLICATION))
+        proxy = stack.enter_context(KINDS[request.param]([server.port for server in fleet.servers]))
+        wait_until(lambda: ask(proxy, "GET", "/readyz") == (200, b"ready"))
+        yield Site(proxy, fleet)
 
 
 @pytest.fixture
-def site(request: pytest.FixtureRequest, postgres: Cluster, tmp_path: Path) -> Iterator[Site]:
-    url = postgres.new_database()
-    env = {"CAMBER_DATABASE_URL": url, "CAMBER_TRUSTED_PROXIES": "127.0.0.1"}
-    with ExitStack() as stack:
-        stack.callback(postgres.drop_database, url)
-        servers = [Server(APPLICATION, tmp_path / f"data {number}", env=env) for number in (1, 2)]
-        for server in servers:
-            stack.callback(kill, server)
-            server.start()
-        for server in servers:
-            server.wait_until_ready()
-        proxy = stack.enter_context(KINDS[request.param]([server.port for server in servers]))
-        site = Site(proxy, servers)
-        wait_until(lambda: ask(site.proxy, "GET", "/readyz") == (200, b"ready"))
-        yield site
+def site(kept_site: Site) -> Site:
+    """Both servers run, whatever the test before has left."""
+    kept_site.fleet.start()
+    kept_site.wait_until_both_are_used()
+    return kept_site
 
 
-def kill(server: Server) -> None:
-    if server.process is not None:
-        server.end(signal.SIGKILL)
+behind_each = pytest.mark.parametrize("kept_site", [installed(name) for name in KINDS], indirect=True)
 
 
 def wait_until(what: Callable[[], bool]) -> None:
@@ -112,10 +118,11 @@ class Watcher:
     """A live client that watches one number; it holds what it saw last."""
 
     client: Client
+    name: str
     value: float = -1
 
     async def watch(self) -> None:
-        async for value in self.client.subscribe("counters:get", {"name": "live"}):
+        async for value in self.client.subscribe("counters:get", {"name": self.name}):
             assert value >= self.value, "the number went back"
             self.value = value
 
@@ -125,6 +132,9 @@ class Crowd:
     """Live clients that watch, one that adds over its socket, and one that adds over HTTP, all at once."""
 
     proxy: Proxy
+    live: str = field(default_factory=lambda: uuid4().hex)
+    """The counter that is watched, and added to over the socket."""
+    over_http: str = field(default_factory=lambda: uuid4().hex)
     watchers: list[Watcher] = field(default_factory=list[Watcher])
     added: int = 0
     statuses: list[int] = field(default_factory=list[int])
@@ -133,12 +143,12 @@ class Crowd:
     async def add_over_the_socket(self) -> None:
         async with Client(self.proxy.url) as client:
             while not self.stopping.is_set():
-                await client.mutation("counters:add", {"name": "live"})
+                await client.mutation("counters:add", {"name": self.live})
                 self.added += 1
 
     async def add_over_http(self) -> None:
         while not self.stopping.is_set():
-            status, _ = await asyncio.to_thread(call, self.proxy, "mutation", "counters:add", name="http")
+            status, _ = await asyncio.to_thread(call, self.proxy, "mutation", "counters:add", name=self.over_http)
             self.statuses.append(status)
 
     async def all_see(self, value: float) -> None:
@@ -152,7 +162,7 @@ class Crowd:
 async def crowd_behind(proxy: Proxy) -> AsyncGenerator[Crowd]:
     crowd = Crowd(proxy)
     async with asyncio.TaskGroup() as tasks:
-        crowd.watchers = [Watcher(Client(proxy.url)) for _ in range(8)]
+        crowd.watchers = [Watcher(Client(proxy.url), crowd.live) for _ in range(8)]
         for watcher in crowd.watchers:
             await watcher.client.__aenter__()
         watching = [tasks.create_task(watcher.watch()) for watcher in crowd.watchers]
@@ -183,7 +193,7 @@ def run_with_crowd(site: Site, monkeypatch: pytest.MonkeyPatch, story: Callable[
     return asyncio.run(whole())
 
 
-@pytest.mark.parametrize("site", [installed(name) for name in KINDS], indirect=True)
+@behind_each
 def test_live_clients_go_on_when_one_server_after_the_other_is_drained(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,35 +201,40 @@ def test_live_clients_go_on_when_one_server_after_the_other_is_drained(
         wait_until(lambda: crowd.added > 5)
         assert all(site.connections_to(server) > 2 for server in site.servers), "one server has everybody"
         for server in site.servers:
+            site.wait_until_both_are_used()
             before = crowd.added
             site.stop(server)
             wait_until(lambda before=before: crowd.added > before + 5)
-            site.start(server)
+            site.fleet.restart(server)
 
     crowd = run_with_crowd(site, monkeypatch, roll)
 
     # Over the socket everything is done once. Over HTTP the one call that was on its way may get no answer.
-    assert call(site.proxy, "query", "counters:get", name="live") == (200, crowd.added)
+    assert call(site.proxy, "query", "counters:get", name=crowd.live) == (200, crowd.added)
     failed = [status for status in crowd.statuses if status != 200]
-    done = call(site.proxy, "query", "counters:get", name="http")[1]
+    done = call(site.proxy, "query", "counters:get", name=crowd.over_http)[1]
     assert len(failed) <= len(site.servers), crowd.statuses
     assert len(crowd.statuses) - len(failed) <= done <= len(crowd.statuses)
 
 
-@pytest.mark.parametrize("site", [installed(name) for name in KINDS], indirect=True)
+@behind_each
 def test_a_call_that_runs_is_answered_by_the_server_that_goes(site: Site) -> None:
+    processes = {server.process.pid for server in site.servers if server.process is not None}
+
     async def asked() -> list[tuple[int, Any]]:
         waiting = [asyncio.to_thread(call, site.proxy, "action", "counters:wait", seconds=4) for _ in range(4)]
         running = [asyncio.create_task(each) for each in waiting]
         await asyncio.sleep(1.5)
-        assert all(site.connections_to(server) for server in site.servers)
         await asyncio.to_thread(site.stop, site.servers[0])
         return await asyncio.gather(*running)
 
-    assert asyncio.run(asked()) == [(200, "waited")] * 4
+    answers = asyncio.run(asked())
+
+    assert [status for status, _ in answers] == [200] * 4
+    assert {process for _, process in answers} == processes, "one server had all calls"
 
 
-@pytest.mark.parametrize("site", [installed("haproxy")], indirect=True)
+@pytest.mark.parametrize("kept_site", [installed("haproxy")], indirect=True)
 def test_a_server_that_haproxy_was_told_of_goes_without_one_failed_call(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,17 +243,17 @@ def test_a_server_that_haproxy_was_told_of_goes_without_one_failed_call(
             site.proxy.command(f"set server camber/{name} state drain")
             time.sleep(0.5)
             site.stop(server)
-            site.start(server)
+            site.fleet.restart(server)
             site.proxy.command(f"set server camber/{name} state ready")
-            wait_until(lambda: site.proxy.command("show stat camber 4 -1").count(",UP,") == 2)
+            site.wait_until_both_are_used()
 
     crowd = run_with_crowd(site, monkeypatch, roll)
 
     assert set(crowd.statuses) == {200}
-    assert call(site.proxy, "query", "counters:get", name="live") == (200, crowd.added)
+    assert call(site.proxy, "query", "counters:get", name=crowd.live) == (200, crowd.added)
 
 
-@pytest.mark.parametrize("site", [installed(name) for name in KINDS], indirect=True)
+@behind_each
 def test_the_address_of_a_client_is_what_the_proxy_says_and_not_what_the_client_does(site: Site) -> None:
     connection = HTTPSConnection(
         "127.0.0.1", site.proxy.port, timeout=PATIENCE, context=site.proxy.trust(), source_address=("127.0.0.9", 0)

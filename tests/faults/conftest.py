@@ -1,4 +1,4 @@
-"""Three servers on a PostgreSQL of the tests' own."""
+"""Three servers on one PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def database(cluster: Cluster) -> str:
-    """The URL of an empty database."""
-    return cluster.new_database()
+def database(postgres_url: str) -> str:
+    """The URL of an empty database, on the PostgreSQL that many tests share; modules that stop theirs say otherwise."""
+    return postgres_url
 
 
 @pytest.fixture

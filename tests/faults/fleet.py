@@ -75,10 +75,13 @@ class Fleet:
         server.wait_until_ready()
 
     def stop(self) -> None:
-        """SIGTERM to all; each must end well."""
-        for server in self.servers:
+        """SIGTERM to all that run, at the same time; each must end well."""
+        stopped = [server for server in self.servers if server.process is not None]
+        for server in stopped:
             if server.process is not None:
-                assert server.end() == 0, server.printed[-4000:]
+                server.process.send_signal(signal.SIGTERM)
+        for server in stopped:
+            assert server.wait() == 0, server.printed[-4000:]
 
     def close(self) -> None:
         for server in self.servers:

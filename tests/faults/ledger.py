@@ -32,6 +32,7 @@ class Write:
     bench: str
     side: str
     refuse: bool
+    swap: bool
     end: End | None = None
     reason: str = ""
     is_there: bool | None = None
@@ -52,6 +53,7 @@ class Write:
             "bench": self.bench,
             "side": self.side,
             "refuse": self.refuse,
+            "swap": self.swap,
         }
 
     @property
@@ -68,12 +70,18 @@ class Write:
 
 
 class State(NamedTuple):
-    """All that is in the ledger at one moment: entries, what each account stands at, how many entries each writer has, who sits."""
+    """All that is in the ledger at one moment: entries, what each account stands at, how many entries each writer has, who sits.
+
+    `lasts`: of each account the last write that handed something over from it (writer, number, the how manieth). `badges`: holder,
+    badge, how often it changed hands.
+    """
 
     entries: Sequence[Sequence[Any]]
     balances: Mapping[str, float]
     tallies: Mapping[str, float]
     taken: Sequence[str]
+    lasts: Mapping[str, Sequence[Any]]
+    badges: Sequence[Sequence[Any]]
 
 
 @dataclass
@@ -90,7 +98,8 @@ class Ledger:
         with self._lock:
             known = self.writes.setdefault(writer, [])
             amount, bench, side = random.randrange(1, 100), random.choice(BENCHES), random.choice(["left", "right"])
-            write = Write(writer, len(known), source, target, amount, bench, side, random.random() < 0.1)
+            refuse, swap = random.random() < 0.1, random.random() < 0.5
+            write = Write(writer, len(known), source, target, amount, bench, side, refuse, swap)
             known.append(write)
         return write
 
@@ -119,6 +128,22 @@ class Ledger:
         both = [bench for bench in BENCHES if {f"{bench} left", f"{bench} right"} <= {*taken}]
         self.expect(not both, f"{where}: both seats of {both} are taken")
 
+    def _check_handed_over(self, state: State, there: Sequence[Write]) -> None:
+        """Of these writes, which are those that are there and handed something over; in which order is not known."""
+        of_account = Counter(write.source for write in there)
+        counts = {account: count for account, (_, _, count) in state.lasts.items()}
+        self.expect(counts == of_account, f"{counts} were handed over, not {dict(of_account)}")
+        sources = {write.key: write.source for write in there}
+        for account, (writer, number, _) in state.lasts.items():
+            self.expect(sources.get((writer, int(number))) == account, f"{writer} {number} did not hand over {account}")
+        badge_of = {holder: badge for holder, badge, _ in state.badges}
+        one_each = len(badge_of) == len(state.badges) and sorted(badge_of) == sorted(badge_of.values())
+        self.expect(one_each, f"not everybody holds one badge: {state.badges}")
+        swaps = sum(count for _, _, count in state.badges)
+        self.expect(swaps == 2 * len(there), f"{swaps} badges changed hands, not {2 * len(there)}")
+        if one_each:  # each swap makes an even order odd, and an odd one even
+            self.expect(_is_odd(badge_of) == (len(there) % 2 == 1), f"{len(there)} swaps can't come to {badge_of}")
+
     def find(self, state: State) -> None:
         """This is there after a fault, and nothing is under way. What was not known of any write is known now."""
         there = {(str(entry[0]), int(entry[1])): list(entry) for entry in state.entries}
@@ -126,7 +151,7 @@ class Ledger:
         self.expect(twice == 0, f"{twice} writes took effect twice")
         balances: Counter[str] = Counter(dict.fromkeys(state.balances, 0))
         tallies: Counter[str] = Counter()
-        for write in [write for writes in self.writes.values() for write in writes]:
+        for write in self._all():
             entry = there.pop(write.key, None)
             if not write.may_be_there(entry is not None):
                 what = "is there" if entry else "is lost"
@@ -140,11 +165,12 @@ class Ledger:
         self.expect(not there, f"nobody wrote {list(there)}")
         self.expect(dict(state.balances) == balances, f"accounts stand at {state.balances}, not {dict(balances)}")
         self.check_seats(state.taken, "in the end")
+        self._check_handed_over(state, [write for write in self._all() if write.is_there and write.swap])
         self.expect(dict(state.tallies) == tallies, f"{state.tallies} entries are counted, not {dict(tallies)}")
 
     def ended(self) -> list[Write]:
         """Those of which somebody was told how they ended."""
-        return [write for writes in self.writes.values() for write in writes if write.end is not None]
+        return [write for write in self._all() if write.end is not None]
 
     def set_back(self, ended: Iterable[Write], state: State) -> None:
         """An older state was put back: of what had `ended` before it was seen, only what is in it is there."""
@@ -155,8 +181,22 @@ class Ledger:
 
     def summary(self) -> str:
         """How many writes ended how."""
-        writes = [write for writes in self.writes.values() for write in writes]
+        writes = self._all()
         ends = Counter(str(write.end) for write in writes)
         there = sum(write.is_there is True for write in writes if write.end not in {"done", "refused"})
         reasons = Counter(write.reason[:60] for write in writes if write.reason and not write.refuse)
         return f"{dict(ends)}, of the unknown ones {there} are there; reasons: {dict(reasons)}"
+
+    def _all(self) -> list[Write]:
+        return [write for writes in self.writes.values() for write in writes]
+
+
+def _is_odd(permutation: Mapping[str, str]) -> bool:
+    """Whether an odd number of swaps leads to it."""
+    left, swaps = set(permutation), 0
+    while left:
+        start = at = left.pop()
+        while (at := permutation[at]) != start:
+            left.remove(at)
+            swaps += 1
+    return swaps % 2 == 1

@@ -82,7 +82,12 @@ class Load:
         self._lives = []
 
     def let_each_writer_stay(self) -> None:
-        """Each calls one server only, so that not all of them wait for the same one; returns when the last calls to others have ended."""
+        """Each calls one server only, so that not all of them wait for the same one; returns when the last calls to others have ended.
+
+        One live client comes to the first server and stays too, so that there is always something to be shown there.
+        """
+        self.witnesses[0].only = self.fleet.servers[0]
+        self._run(self.witnesses[0].go(rudely=False)).result(PATIENCE)
         homes = [self.fleet.servers[number % len(self.fleet.servers)] for number in range(len(self.writers))]
         before = [writer.done[home.data.name] for writer, home in zip(self.writers, homes, strict=True)]
         for writer, home in zip(self.writers, homes, strict=True):
@@ -142,9 +147,13 @@ class Load:
                 assert answer.end == "done", f"{server.data.name} answers {answer}\n{server.printed[-4000:]}"
                 return answer.value
 
-            entries = ask("everything")
+            page = ask("page")
+            entries = page["entries"]
+            while page["next"] is not None:
+                page = ask("page", cursor=page["next"])
+                entries += page["entries"]
             tallies = {writer: ask("tally", writer=writer) for writer in sorted({entry[0] for entry in entries})}
-            return State(entries, ask("balances"), tallies, ask("taken"))
+            return State(entries, ask("balances"), tallies, ask("taken"), ask("latest"), ask("holders"))
 
     def close(self) -> None:
         """End everything, also in the middle of it."""
@@ -209,6 +218,7 @@ def load_on(fleet: Fleet, seed: int = SEED, *, fresh_connections: bool = False) 
         load.wait_for_writes(5)
         yield load
         load.stop()
+        assert all(reader.done.total() for reader in load.readers), "somebody who reads was never answered"
         load.settle()
     finally:
         load.close()

@@ -19,7 +19,12 @@ SECONDS_TO_GO_ON = 30.0
 pytestmark = pytest.mark.torture
 
 
-@pytest.mark.parametrize("how", ["kill", pytest.param("immediate", marks=only_long), "fast"])
+@pytest.fixture
+def database(cluster: Cluster) -> str:
+    return cluster.new_database()
+
+
+@pytest.mark.parametrize("how", ["kill", "immediate", pytest.param("fast", marks=only_long)])
 def test_servers_outlive_their_database(cluster: Cluster, fleet: Fleet, how: str) -> None:
     random = Random(SEED)
     with load_on(fleet) as load:

@@ -24,7 +24,8 @@ def test_a_killed_server_keeps_its_word(tmp_path: Path) -> None:
     with Fleet(tmp_path, [None]) as fleet, load_on(fleet) as load:
         for number in range(rounds(20) * 2):
             time.sleep(random.uniform(0.2, 1.0))
-            fleet.servers[0].end(signal.SIGTERM if number % 2 else signal.SIGKILL)
+            how = signal.SIGTERM if number % 2 else signal.SIGKILL
+            assert fleet.servers[0].end(how) == (0 if how == signal.SIGTERM else -how), fleet.printed
             fleet.restart(fleet.servers[0])
             load.wait_for_writes()
 

@@ -19,6 +19,11 @@ from tests.postgres.cluster import Cluster
 pytestmark = pytest.mark.torture
 
 
+@pytest.fixture
+def database(cluster: Cluster) -> str:
+    return cluster.new_database()
+
+
 def copy(folder: Path, target: Path) -> None:
     """With its owner: PostgreSQL takes no other's."""
     subprocess.run(["cp", "-a", folder, target], check=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from tests.crashes.servers import Server
 from tests.faults.fleet import Fleet
 from tests.faults.ledger import ACCOUNTS, Ledger, State, Write
 from tests.sync.chatter import Chatter, Seen, World, come_back
@@ -25,6 +26,8 @@ class Witness(Chatter):
         self.ledger, self._fleet, self._writers = ledger, fleet, writers
         self._writes: dict[int, Write] = {}
         self.done = 0
+        self.only: Server | None = None
+        """The one server that it comes to, if it shall come to no other."""
 
     async def live(self, stop: asyncio.Event) -> None:
         """Write, and come back after every loss, until told to stop."""
@@ -46,7 +49,8 @@ class Witness(Chatter):
         await come_back(self, asyncio.get_running_loop().time() + PATIENCE)
 
     async def come(self) -> None:
-        self.world.url = f"http://127.0.0.1:{self._fleet.any(self.random).port}"
+        server = self.only or self._fleet.any(self.random)
+        self.world.url = f"http://127.0.0.1:{server.port}"
         await super().come()
 
     def _note(self, message: dict[str, Any]) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from tests.crashes.servers import Server, serving
-from tests.database.playground import Call
 from tests.serializability.checker import check
 from tests.serializability.clients import HttpCaller, SocketCaller
 from tests.serializability.workload import Workload
@@ -124,24 +123,3 @@ def test_what_one_server_acknowledged_the_others_show_at_once(tmp_path: Path, po
                 client.modify(adding(1, "steps:look", **look))
                 client.hear_transition()
                 assert client.values == {1: expected}
-
-
-def test_a_kept_result_is_not_given_out_before_the_log_was_looked_at(tmp_path: Path, postgres_url: str) -> None:
-    """The other server sleeps while something is acknowledged here: when it wakes up, the question is there with the news."""
-    look: dict[str, Any] = {"steps": [{"do": "list", "key": "one"}]}
-    with servers(2, tmp_path, {"CAMBER_DATABASE_URL": postgres_url}) as (here, there), ExitStack() as stack:
-        writing, reading = [stack.enter_context(server.client()) for server in (here, there)]
-        assert there.process is not None
-        for number in range(10):
-            reading.call("steps:look", look, query=True)  # from here on the result is kept
-            step = {"do": "append", "key": "one", "tag": f"v{number}"}
-            there.process.send_signal(signal.SIGSTOP)
-            try:
-                write = Call(writing.call, "steps:run", {"steps": [step]})
-                write.join(5)  # it ends, unless the other one holds the commit lock in its sleep
-                read = Call(lambda: reading.call("steps:look", look, query=True))
-                read.join(0.03)
-            finally:
-                there.process.send_signal(signal.SIGCONT)
-            assert write.outcome().end == "done"
-            assert read.outcome().value == [[f"v{each}" for each in range(number + 1)]]

@@ -21,6 +21,7 @@ import pytest
 
 from camber import ConvexError, Document, MutationCtx, QueryCtx, define_schema, define_table, field
 from camber.backend import Backend as Engine
+from camber.database import committer
 from camber.functions import application_of, mutation, query
 from camber.identity import OPERATOR
 from camber.settings import Settings
@@ -427,8 +428,9 @@ class OpenGroup:
 
 
 @pytest.fixture
-def two_servers(tmp_path: Path, postgres_url: str) -> Iterator[Servers]:
-    """On PostgreSQL."""
+def two_servers(tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
+    """On PostgreSQL. A group takes in all that wait, however slow the machine is."""
+    monkeypatch.setattr(committer, "MAX_GROUP_SECONDS", 60.0)
     with ExitStack() as stack:
         yield Servers(tmp_path, postgres_url, stack)
 

@@ -1,12 +1,13 @@
 """What clients hold is true on whatever server they are: several share a PostgreSQL database, and clients move among them.
 
-As in test_live_truth, with each new connection, and each call over HTTP, to any of the servers. One at a time is killed or stopped and
-started again while the others go on. `CAMBER_TORTURE_ROUNDS` says how often, `CAMBER_TORTURE_SEED` where the choices begin.
+As in test_live_truth, with each new connection, and each call over HTTP, to any of the servers. One at a time is killed or stopped, in
+turns, and started again while the others go on. `CAMBER_TORTURE_ROUNDS` says how often, `CAMBER_TORTURE_SEED` where the choices begin.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -19,9 +20,10 @@ import pytest
 from tests.crashes.servers import Server
 from tests.faults.fleet import Fleet
 from tests.sync.chatter import Chatter, World
-from tests.sync.test_live_truth import ROUNDS, SEED, HttpCaller, is_trouble, live, settle
+from tests.sync.test_live_truth import SEED, HttpCaller, is_trouble, live, settle
 from tests.wire.running_server import REPOSITORY
 
+ROUNDS = int(os.environ.get("CAMBER_TORTURE_ROUNDS", "3"))
 SERVERS = 3
 CLIENTS = 6
 SECONDS_BETWEEN = 0.8
@@ -64,11 +66,11 @@ async def play(world: Servers, random: Random) -> None:
     clients = [Chatter(world, f"client {number}", Random(random.random())) for number in range(CLIENTS)]
     async with httpx.AsyncClient(timeout=30) as http:
         caller = HttpCaller(world, http, Random(random.random()))
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             async with living(clients, caller):
                 await asyncio.sleep(random.uniform(0.2, SECONDS_BETWEEN))
                 server = world.fleet.any(random)
-                how = random.choice([signal.SIGKILL, signal.SIGTERM])
+                how = signal.SIGTERM if number % 2 else signal.SIGKILL
                 assert await asyncio.to_thread(server.end, how) == (0 if how == signal.SIGTERM else -how)
                 await asyncio.sleep(random.uniform(0.0, SECONDS_BETWEEN))
                 await asyncio.to_thread(world.fleet.restart, server)

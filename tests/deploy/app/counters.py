@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from camber import ActionCtx, MutationCtx, QueryCtx, action, mutation, query
 
@@ -33,10 +34,10 @@ def address(ctx: MutationCtx) -> str | None:
 
 
 @action
-async def wait(ctx: ActionCtx, *, seconds: float) -> str:
-    """Take a while."""
+async def wait(ctx: ActionCtx, *, seconds: float) -> float:
+    """Take a while; returns the number of the process that did."""
     await asyncio.sleep(seconds)
-    return "waited"
+    return float(os.getpid())
 
 
 def _find(ctx: QueryCtx, name: str) -> Counter | None:
