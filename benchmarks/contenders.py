@@ -129,11 +129,11 @@ def camber(
 
 
 @contextmanager
-def cambers(count: int, application: Path, name: str, *, engine: Engine) -> Iterator[Server]:
-    """So many of these on one database; where there are several, on all cores."""
+def cambers(count: int, application: Path, name: str, *, engine: Engine, database: str = "") -> Iterator[Server]:
+    """So many of these on one database, a new one unless it is named; where there are several, on all cores."""
     core = SERVER_CORE if count == 1 else None
     with ExitStack() as stack:
-        folder, database = stack.enter_context(_folder(None)), engine.new_database()
+        folder, database = stack.enter_context(_folder(None)), database or engine.new_database()
         first, *others = (
             stack.enter_context(camber(application, folder, {}, name, engine=engine, database=database, core=core))
             for _ in range(count)

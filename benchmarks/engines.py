@@ -9,17 +9,20 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from load import TICKS_PER_SECOND, use_core, use_generator_core
 
 # What the tests start theirs with.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from tests.postgres.cluster import Cluster
+from tests.postgres.cluster import Cluster, Standby
+
+C = TypeVar("C", bound=Cluster)
 
 AS_DEFAULT = {"shared_buffers": "128MB", "max_connections": "100"}
 """What the tests' own PostgreSQL has less or more of than one that nobody has configured."""
@@ -63,15 +66,32 @@ def chosen_engine() -> Iterator[Engine]:
 @contextmanager
 def postgres() -> Iterator[Engine]:
     """A PostgreSQL that nobody has configured: it waits for the disk at each COMMIT. It uses both cores."""
+    with _started(lambda: Cluster(fsync=True, settings=AS_DEFAULT)) as cluster:
+        yield Engine("PostgreSQL", cluster)
+
+
+@contextmanager
+def postgres_with_standby() -> Iterator[Engine]:
+    """The same, and it waits at each COMMIT for the disk of another one too, on this machine, which has all that it has."""
+    with (
+        _started(lambda: Cluster(fsync=True, settings=AS_DEFAULT)) as cluster,
+        _started(lambda: Standby(cluster, fsync=True)) as standby,
+    ):
+        standby.demand()
+        yield Engine("PostgreSQL with a synchronous standby", cluster)
+
+
+@contextmanager
+def _started(make: Callable[[], C]) -> Iterator[C]:
     kept, tempfile.tempdir = tempfile.tempdir, os.environ.get("BENCH_FOLDER", tempfile.tempdir)
     try:
-        cluster = Cluster(fsync=True, settings=AS_DEFAULT)
+        cluster = make()
     finally:
         tempfile.tempdir = kept
     use_core(None)
     with cluster:
         use_generator_core()
-        yield Engine("PostgreSQL", cluster)
+        yield cluster
 
 
 def _ticks(pid: int, *, of_the_dead: bool) -> float:
