@@ -17,7 +17,7 @@ import pytest
 
 from camber import MutationCtx, QueryCtx, define_table, v
 from camber.database import Usage, Watchdog
-from camber.database.watchdog import MAX_DATABASE_SECONDS, Slot
+from camber.database.watchdog import Slot
 from camber.errors import CamberError, FunctionError, FunctionTimeoutError
 from camber.settings import Settings
 from tests.database.playground import Call, Playground, playground
@@ -27,13 +27,24 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 COUNTERS = define_table("counters", v.any()).index("by_name", ["name"])
 SECONDS = 0.3
+LONG = 60.0
+"""How long a function stays away that is not to come back; a test that waits for it fails at its end."""
+TEST_IS_OVER = threading.Event()
+WAITED_FOR: list[str] = []
+"""What has come back before the test was over."""
 
 
 @pytest.fixture
 def world() -> Any:
+    TEST_IS_OVER.clear()
+    WAITED_FOR.clear()
     settings = Settings(dev=True, mutation_seconds=SECONDS, query_seconds=SECONDS, ranges_read=1_000_000_000)
-    with playground(COUNTERS, settings=settings) as opened:
-        yield opened
+    try:
+        with playground(COUNTERS, settings=settings) as opened:
+            yield opened
+        assert not WAITED_FOR
+    finally:
+        TEST_IS_OVER.set()
 
 
 def count(ctx: MutationCtx) -> float:
@@ -77,14 +88,18 @@ def catches_and_raises(_: object) -> None:
 
 
 def sleeps(_: object) -> None:
-    time.sleep(3)
+    if not TEST_IS_OVER.wait(LONG):
+        WAITED_FOR.append("sleeps")
 
 
 def catches_for_ever(_: object) -> None:
-    until = time.monotonic() + 3  # so that the test ends
-    while time.monotonic() < until:
+    until = time.monotonic() + LONG
+    while not TEST_IS_OVER.is_set():
         with suppress(BaseException):
             time.sleep(0.01)
+            if time.monotonic() > until:
+                WAITED_FOR.append("catches_for_ever")
+                return
 
 
 ENDLESS: list[Callable[[Any], Any]] = [loops, loops_in_the_database, catches_and_goes_on, sleeps, catches_for_ever]
@@ -100,24 +115,18 @@ def test_a_mutation_that_does_not_stop_is_refused_and_leaves_nothing(
         count(ctx)
         body(ctx)
 
-    started = time.monotonic()
     with pytest.raises(FunctionTimeoutError, match=r"Function execution timed out \(maximum duration: 0\.3s\)"):
         world.write(write_and_go_on)
 
-    assert time.monotonic() - started < 2
     assert world.write(count) == 2
     assert counted(world) == 2
 
 
 @pytest.mark.parametrize("body", ENDLESS)
-def test_a_query_that_does_not_stop_is_refused(world: Playground, engine: str, body: Callable[[Any], Any]) -> None:
-    started = time.monotonic()
+def test_a_query_that_does_not_stop_is_refused(world: Playground, body: Callable[[Any], Any]) -> None:
     with pytest.raises(FunctionTimeoutError, match="timed out"):
         world.read(body)
 
-    # Waiting for the database is not the function's own time, and for PostgreSQL it is most of a loop's.
-    waits = engine == "postgres" and body is loops_in_the_database
-    assert time.monotonic() - started < (MAX_DATABASE_SECONDS + 2 if waits else 2)
     assert counted(world) == 0
 
 
@@ -234,9 +243,7 @@ def test_closing_does_not_wait_for_functions_that_were_given_up(world: Playgroun
         with pytest.raises(FunctionTimeoutError):
             run(sleeps)
 
-    started = time.monotonic()
     world.close()
-    assert time.monotonic() - started < 1
 
 
 def test_a_context_that_outlives_its_function_is_closed(world: Playground) -> None:

@@ -644,9 +644,9 @@ def test_what_is_not_known_is_ignored(client: RawClient, name: str) -> None:
     client.say("Event", eventType="ClientConnect", event={"marks": []})
     client.say("FromTheFuture", requestId="not even a number")
     client.say("Mutation", requestId=0, udfPath="counters:add", args=[{"name": name, "by": 1}], more={"a": 1})
-    client.say("ModifyQuerySet", baseVersion=0, newVersion=1, modifications=[{**ADD, "more": 1}], more=[])
-
     assert client.hear_response()["result"] == 1
+
+    client.say("ModifyQuerySet", baseVersion=0, newVersion=1, modifications=[{**ADD, "more": 1}], more=[])
     client.hear_value(0, 0)
 
 
