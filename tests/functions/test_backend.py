@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import camber.backend
 from camber import (
     ActionCtx,
     ConvexError,
@@ -326,6 +327,24 @@ def test_no_call_fails_because_a_reload_has_taken_the_index_that_the_code_before
         thread.join()
 
     assert {outcome.error for outcome in answered} == {None}
+
+
+@pytest.mark.parametrize(("path", "kind"), [("it:find", "query"), ("it:put", "mutation")])
+def test_a_call_that_a_reload_overtakes_before_it_is_under_way_is_answered_by_the_new_code(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+) -> None:
+    backend = serve(*shelves("by_shelf"))
+    new, looks_up = iter([shelves("by_room")]), camber.backend.refusal
+
+    def then_reload(*asked: Any) -> Any:
+        refused = looks_up(*asked)
+        for functions, table in new:
+            backend.engine.reload_sync(application(functions, table))
+        return refused
+
+    monkeypatch.setattr(camber.backend, "refusal", then_reload)
+
+    assert call(backend, path, {"shelf": 1}, kind=kind).error is None
 
 
 def test_an_application_of_values_is_checked_as_a_whole() -> None:

@@ -74,7 +74,7 @@ CATALOGS_KEPT_NS = 60 * 1_000_000_000
 READERS_SECONDS = 60.0
 """How long to try again to change a table that is being read; no reader reads longer than half of that."""
 READERS_PAUSE = 0.3
-CHANGE_SECONDS = 1.0
+CHANGE_SECONDS = 10.0
 FILLED_AT_ONCE = 500
 
 _SERVERS: Final = SYSTEM_CATALOG.by_name["_servers"]
@@ -112,6 +112,7 @@ class Database:
             # Whoever has seen a later state than this one, before it was put back to a backup, must not be taken back in time.
             last = storage.raise_timestamp(Timestamp(clock.now_ns()))
         self.schema = schema
+        self._is_reloading = False
         self._steady = threading.Event()
         self._steady.set()
         self._catalogs = [(Timestamp(0), SYSTEM_CATALOG)]
@@ -239,16 +240,18 @@ class Database:
         """
 
         def change() -> None:
-            self._steady.clear()
+            self._is_reloading = True
             try:
                 if self._builder is None:
                     self._adapt(schema, None)
                 else:
                     with self._learning, self.snapshot() as snapshot:
+                        self._steady.clear()
                         self._serve_as(schema, snapshot)
                 self.schema = schema
                 activate()
             finally:
+                self._is_reloading = False
                 self._steady.set()
 
         if self._builder is not None:
@@ -262,7 +265,7 @@ class Database:
                 _log.info("other servers could not be told that this one has changed its schema: %s", error)
 
     def wait_until_changed(self) -> None:
-        """Where the schema is being changed, and with it what goes along, wait until that is over; for a second at most."""
+        """Where the tables have been changed and what goes along with them not yet, wait until it has; for 10 seconds at most."""
         self._steady.wait(CHANGE_SECONDS)
 
     def close(self) -> None:
@@ -344,11 +347,13 @@ class Database:
             committer.last = max(committer.last, timestamp)
             committer.take_in(news, since, record, touched)
             return
+        group.apply(plan.steps, told)
+        if self._is_reloading:
+            self._steady.clear()
         # Known before it is committed: a snapshot may see the commit before this thread has returned from it.
         old = sum(since <= timestamp - CATALOGS_KEPT_NS for since, _ in self._catalogs)
         self._catalogs = [*self._catalogs[max(0, old - 1) :], (timestamp, plan.catalog)]
         try:
-            group.apply(plan.steps, told)
             group.commit(writes, record)
         except BaseException:
             self._catalogs = self._catalogs[:-1]

@@ -172,9 +172,7 @@ class Runner:
         )
 
     def is_outdated(self, call: Call) -> bool:
-        """Whether the application has been changed since the call came, and the new one has a function of its kind at its path."""
-        if call.version == self.version:
-            return False
+        """Whether there is another application than the call's by now, with a function of its kind at its path."""
         function = self.functions.by_path.get(call.path)
         return (
             function is not None

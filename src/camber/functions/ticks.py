@@ -172,7 +172,7 @@ class _Run:
         run = self._outcome
         if error is not None:
             run = failed(error) if self._current is None else self._current.ended(error)
-        if run.error is not None and self._is_of_old_code():
+        if error is None and run.error is not None and self._is_of_old_code():
             tick.tell(query, caller, NotRun(), by_caller=False)
             return
         result = self._result(run)
