@@ -18,8 +18,10 @@ from apps.crowdfunding.users import ensure_app_user, get_current_app_user
 from camber import MutationCtx, QueryCtx
 from camber.functions import load_application
 from camber.identity import OPERATOR
+from camber.settings import Settings
 from camber.testing import Backend, Person
 
+UNHURRIED = Settings(dev=True, mutation_seconds=60, query_seconds=60)
 APPLICATION = load_application(Path(__file__).parents[2] / "apps" / "crowdfunding")
 
 
@@ -43,7 +45,7 @@ def all_rows(ctx: QueryCtx, *, table: str) -> list[dict[str, Any]]:
 def backend() -> Iterator[Backend]:
     """The application, and beside it what looks at its tables and changes them as an import or a dashboard would."""
     rows = {"rows:insert": insert_row, "rows:delete": delete_row, "rows:get": get_row, "rows:all": all_rows}
-    with Backend.in_memory(schema, {**APPLICATION.functions, **rows}) as backend:
+    with Backend.in_memory(schema, {**APPLICATION.functions, **rows}, settings=UNHURRIED) as backend:
         yield backend
 
 

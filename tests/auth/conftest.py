@@ -13,14 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from camber.auth import keys
 from camber.functions import load_application, reload_application
 from camber.server import create_app
 from camber.server.asgi import ASGIApp
+from camber.settings import Settings
 from camber.testing import Backend
 from tests.auth.issuing import Provider, person, rsa, running_provider
 from tests.server.asking import Reply, ask, call
 
 HERE = Path(__file__).parent
+PATIENCE = 60.0
+"""How long to wait for what must come."""
+UNHURRIED = Settings(dev=True, query_seconds=PATIENCE, mutation_seconds=PATIENCE)
 IMPORTS = "from camber import Auth, CustomJwt, Oidc\n\n"
 
 
@@ -52,7 +57,7 @@ class Deployment:
 
     def settle(self, until: Callable[[], bool]) -> None:
         """Let what was begun in the background go on until this is so."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while not until():
             assert time.monotonic() < deadline
             self.runner.run(asyncio.sleep(0.01))
@@ -80,6 +85,11 @@ def _body(function: str) -> bytes:
 Declaring = Callable[[str], Deployment]
 
 
+@pytest.fixture(autouse=True)
+def _providers_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "FETCH_SECONDS", PATIENCE)
+
+
 @pytest.fixture
 def declaring(tmp_path: Path) -> Iterator[Declaring]:
     """Opens a deployment whose auth.py has these identities."""
@@ -93,7 +103,7 @@ def declaring(tmp_path: Path) -> Iterator[Declaring]:
             (folder / "auth.py").write_text(f"{IMPORTS}auth = Auth(identities=[{identities}])\n")
             application = load_application(folder)
             runner = stack.enter_context(asyncio.Runner())
-            backend = Backend(application, now_ms=time.time() * 1000)
+            backend = Backend(application, now_ms=time.time() * 1000, settings=UNHURRIED)
             stack.callback(backend.close)
             return Deployment(backend, create_app(backend.engine), runner, folder)
 

@@ -65,7 +65,7 @@ class OpenIdProvider:
             "code_challenge_method": "S256",
             "nonce": "once",
         }
-        with httpx.Client(base_url=self.issuer, trust_env=False, timeout=30) as browser:
+        with httpx.Client(base_url=self.issuer, trust_env=False, timeout=60) as browser:
             redeemed = browser.post(
                 "/token",
                 data={
@@ -83,7 +83,7 @@ class OpenIdProvider:
         """Nobody answers at its address any more."""
         assert self._process.stdin
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(60)
 
 
 @contextmanager

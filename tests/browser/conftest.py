@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.example import EXAMPLE, Example, Visit, serving_files
+from tests.browser.example import EXAMPLE, SECONDS, Example, Visit, serving_files
 from tests.wire.loose_wire import LooseWire, loose_wire
 from tests.wire.running_server import RunningServer, clean_environment, running_server
 
@@ -57,7 +57,9 @@ def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a window."""
     assert CHROMIUM, "there is no Chromium: scripts/setup browser"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=True)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=ARGUMENTS, headless=True, timeout=2 * SECONDS * 1000
+        )
         yield browser
         browser.close()
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 from tests.wire.running_server import REPOSITORY, RunningServer
 
 EXAMPLE = REPOSITORY / "examples/react"
-SECONDS = 45.0
+SECONDS = 60.0
 
 # Notes down every text that the chosen elements have had, as often as it changed; a list where there may be several.
 _RECORD = """([selector, name]) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.crashes.servers import UNHURRIED
 from tests.wire.running_server import clean_environment, free_ports
 
 CAMBER = Path(sys.executable).with_name("camber")
 PROJECT = Path(__file__).parent / "project"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,11 @@ def camber(folder: Path, *words: str, env: Mapping[str, str] | None = None, stdi
     done = subprocess.run(
         [CAMBER, *words],
         cwd=folder,
-        env=clean_environment() | dict(env or {}),
+        env=clean_environment() | UNHURRIED | dict(env or {}),
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
@@ -50,6 +52,21 @@ def make_project(folder: Path) -> Path:
     """A folder with the library application in `backend/`."""
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     return folder
+
+
+def begin_with(folder: Path, code: str) -> dict[str, str]:
+    """The environment in which each Python runs this before anything else."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))}
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Give a file this text at once: a server that looks meanwhile finds the one before or this one, and no half of it."""
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(file)
 
 
 @dataclass(slots=True)
@@ -70,9 +87,11 @@ class Serving:
     def wait_for(self, text: str) -> str:
         """Wait until this is printed, behind what was waited for before; returns what was printed since then."""
         deadline = time.monotonic() + PATIENCE
-        while text not in self.printed[self.seen :]:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{text!r} was not printed behind {self.seen}:\n{self.printed}")
+        while True:
+            is_over = self.process.poll() is not None or time.monotonic() > deadline
+            if text in self.printed[self.seen :]:
+                break
+            assert not is_over, f"{text!r} was not printed behind {self.seen}:\n{self.printed}"
             time.sleep(0.02)
         since, self.seen = self.printed[self.seen :], self.printed.index(text, self.seen) + len(text)
         return since
@@ -97,7 +116,7 @@ def serving(folder: Path, command: str, *words: str, env: Mapping[str, str] | No
         process = subprocess.Popen(
             [CAMBER, command, *words, "--port", str(port), "--site-port", str(site_port)],
             cwd=folder,
-            env=clean_environment() | dict(env or {}),
+            env=clean_environment() | UNHURRIED | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

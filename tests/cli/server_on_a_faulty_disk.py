@@ -20,7 +20,7 @@ def main() -> int:
     """Serve until the disk fails; what `camber serve` does, but on that disk."""
     data, disk = Path(".camber"), FaultyDisk()
     storage = open_storage(data, create=False, vfs=disk.name)
-    settings = Settings(dev=True, port=0, site_port=0)
+    settings = Settings(dev=True, port=0, site_port=0, shutdown_seconds=600)
 
     def started(address: Address) -> None:
         disk.fail_next_sync()

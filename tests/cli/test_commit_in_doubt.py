@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from camber.server import address_of
-from tests.cli.commands import camber
+from tests.cli.commands import PATIENCE, camber
 
 SERVER = Path(__file__).with_name("server_on_a_faulty_disk.py")
 
@@ -27,7 +27,7 @@ def test_it_ends_the_process_with_an_error_and_the_caller_is_told(with_data: Pat
             stderr=out,
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while (address := address_of(with_data / ".camber")) is None or '"serving"' not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -35,8 +35,7 @@ def test_it_ends_the_process_with_an_error_and_the_caller_is_told(with_data: Pat
         idle = HTTPConnection(str(urlsplit(address.url).hostname), urlsplit(address.url).port)
         idle.connect()
         result = camber(with_data, "run", "books:add", '{"title": "Dune"}')
-        begun = time.monotonic()
-        code = process.wait(20)
+        code = process.wait(PATIENCE)
         idle.close()
     finally:
         process.kill()
@@ -45,6 +44,5 @@ def test_it_ends_the_process_with_an_error_and_the_caller_is_told(with_data: Pat
     assert (result.code, result.out) == (1, ""), result
     assert "not known" in result.err
     assert code == 1, log.read_text()
-    assert time.monotonic() - begun < 8
     assert "the server ends" in log.read_text()
     assert camber(with_data, "run", "books:titles").out in {"[]\n", '[\n  "Dune"\n]\n'}

@@ -102,14 +102,14 @@ def test_an_unknown_table_ends_with_the_nearest_one(filled: Path) -> None:
     assert 'There is no table "book". Did you mean books?' in result.err
 
 
-def test_stored_text_can_not_steer_a_terminal(deployment: Path) -> None:
-    camber(deployment, "run", "books:add", r'{title: "\x1b]0;gone\x07\x9b2J\u202e", pages: 7}')
+def test_stored_text_can_not_steer_a_terminal(filled: Path) -> None:
+    camber(filled, "run", "books:add", r'{title: "\x1b]0;gone\x07\x9b2J\u202e", pages: 7}')
 
     shown = [
-        camber(deployment, "data", "books", "--limit", "1", "--format", "table").out,
-        camber(deployment, "data", "books", "--limit", "1").out,
-        camber(deployment, "run", "books:titles").out,
-        camber(deployment, "sql", "SELECT title FROM books WHERE pages = 7", "--format", "table").out,
+        camber(filled, "data", "books", "--limit", "1", "--format", "table").out,
+        camber(filled, "data", "books", "--limit", "1").out,
+        camber(filled, "run", "books:titles").out,
+        camber(filled, "sql", "SELECT title FROM books WHERE pages = 7", "--format", "table").out,
     ]
 
     for text in shown:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Serving, camber, serving
+from tests.cli.commands import Serving, camber, rewrite, serving
 from tests.wire.raw_client import RawClient, adding, raw_client
 
 SECRET = '\n\n@query\ndef quiet(ctx: QueryCtx) -> str:\n    """Say nothing."""\n    return "hush"\n'
@@ -37,7 +37,7 @@ def change(project: Path, file: str, old: str, new: str) -> None:
     path = project / "backend" / file
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new))
+    rewrite(path, text.replace(old, new))
 
 
 def shelve(dev: Serving, title: str) -> None:
@@ -136,8 +136,8 @@ def test_what_does_not_load_leaves_clients_on_the_version_before(
 def test_a_schema_that_the_data_does_not_fit_leaves_clients_on_the_version_before(
     dev: Serving, client: RawClient, project: Path
 ) -> None:
-    change(project, "settings.py", '"none"', '"nothing"')
     change(project, "schema.py", "    title: str\n", "    title: str\n    author: str\n")
+    change(project, "settings.py", '"none"', '"nothing"')
     dev.wait_for("is still served")
     shelve(dev, "Emma")
     assert client.hear_transition()["modifications"][0]["value"] == ["Dune", "Emma"]

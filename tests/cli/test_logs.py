@@ -134,7 +134,7 @@ def test_lines_and_failures_are_printed_in_production_too(diary: Path) -> None:
     ]
     assert lines[5] == "mutation diary:broken [LOG] 'it began well'"
     assert re.fullmatch(
-        r"mutation diary:broken failed after [\d.]+ ms \(request [0-9a-f]{16}\): Uncaught ValueError: the cupboard is bare",
+        r"mutation diary:broken failed after [\d.,]+ ms \(request [0-9a-f]{16}\): Uncaught ValueError: the cupboard is bare",
         lines[6],
     )
     assert lines[7].startswith("    at broken (backend/diary.py:")
@@ -184,7 +184,7 @@ def test_success_shows_runs_that_had_nothing_to_say(diary: Path) -> None:
     lines = said(diary, "--success", "--function", "diary:quiet")
 
     assert len(lines) == 2
-    assert all(re.fullmatch(r"query diary:quiet ok, [\d.]+ ms", line) for line in lines)
+    assert all(re.fullmatch(r"query diary:quiet ok, [\d.,]+ ms", line) for line in lines)
 
 
 def test_jsonl_is_a_run_a_line(diary: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Result, camber, make_project, server, serving
+from tests.cli.commands import Result, camber, make_project, rewrite, server, serving
 from tests.postgres.cluster import Cluster
 from tests.wire.running_server import free_ports
 
@@ -160,7 +160,7 @@ def test_camber_dev_serves_a_database(project: Path, postgres_url: str) -> None:
         # In another terminal, where nobody set CAMBER_DATABASE_URL: what `camber dev` left in the folder is enough.
         assert camber(project, "run", "books:add", '{"title": "Dune"}').code == 0
         books = project / "backend/books.py"
-        books.write_text(books.read_text() + "\n\n@query\ndef hello(ctx: QueryCtx) -> str:\n    return 'hello'\n")
+        rewrite(books, books.read_text() + "\n\n@query\ndef hello(ctx: QueryCtx) -> str:\n    return 'hello'\n")
         running.wait_for("reloaded: books.py")
         assert camber(project, "run", "books:hello").out == '"hello"\n'
         assert PASSWORD not in running.printed

@@ -44,7 +44,7 @@ async def version_later(ctx: ActionCtx, *, waits: bool = False) -> str:
 
     if waits:
         Path("begun").touch()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while not Path("finish").exists():
                 await asyncio.sleep(0.02)
     return "1"
@@ -57,14 +57,11 @@ from pathlib import Path
 
 folder = Path(__file__).parents[1]
 (folder / "loading").touch()
-until = time.monotonic() + 60
+until = time.monotonic() + 300
 while not (folder / "go").exists() and time.monotonic() < until:
     time.sleep(0.02)
 """
-"""Loading this stops until there is a file `go`, for a minute at most."""
-
-HANGS = 8.0
-"""A server that takes so many seconds to end waits for something."""
+"""Loading this stops until there is a file `go`, for longer than anybody waits for the end of a server."""
 
 
 @pytest.fixture
@@ -207,6 +204,7 @@ def test_calls_that_are_made_meanwhile_notice_nothing(running: Serving, library:
     for thread in threads:
         thread.start()
     try:
+        wait_until(lambda: is_seen(1))
         for version in range(1, 6):
             change_version(library, version, version + 1)
             result = camber(library, "reload")
@@ -443,10 +441,8 @@ def test_a_server_that_stops_does_not_wait_for_a_module_that_does_not_come_to_an
     append(library, "settings.py", GATE)
     running.process.send_signal(signal.SIGHUP)
     wait_until((library / "loading").exists)
-    told_to_stop = time.monotonic()
 
     assert running.stop() == 0
-    assert time.monotonic() - told_to_stop < HANGS
     assert "Traceback" not in running.printed
 
 
@@ -461,10 +457,8 @@ def test_a_server_that_stops_does_not_wait_for_another_one_that_makes_an_index(
         other.execute("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
         running.process.send_signal(signal.SIGHUP)
         wait_until(lambda: other.execute(asking).fetchone() is not None)
-        told_to_stop = time.monotonic()
 
         assert running.stop() == 0
-        assert time.monotonic() - told_to_stop < HANGS
     assert "Traceback" not in running.printed
 
 

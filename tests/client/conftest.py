@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.auth.issuing import data_url, key_set, rsa
-from tests.client.telling import ISSUER
+from tests.client.telling import ISSUER, UNHURRIED
 from tests.wire.conftest import pytest_runtest_makereport
 from tests.wire.running_server import REPOSITORY, RunningServer, running_server
 
@@ -33,6 +33,6 @@ def server(
     application: Path, tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
 ) -> Iterator[RunningServer]:
     """A server that tells clients what went wrong, as in development."""
-    env = {"CAMBER_DEV": "1", "CAMBER_DATABASE_URL": new_database()}
+    env = UNHURRIED | {"CAMBER_DATABASE_URL": new_database()}
     with running_server(application, tmp_path_factory.mktemp("client") / "data", env=env) as running:
         yield running

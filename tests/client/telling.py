@@ -12,7 +12,11 @@ from camber.client import Client, Subscription
 from tests.auth.issuing import person, rsa
 
 ISSUER = "https://issuer.example.com"
-PATIENCE = 60.0
+PATIENCE = 120.0
+UNHURRIED = {"CAMBER_DEV": "1", "CAMBER_QUERY_SECONDS": "60", "CAMBER_MUTATION_SECONDS": "60"}
+"""The environment of a server whose functions have time."""
+AHEAD = 4.5
+"""Seconds by which an issuer's clock may be ahead: a server takes its tokens up to 5. They last longer there than clients think."""
 
 T = TypeVar("T")
 _numbers = itertools.count()

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.clients.driver import HERE, IS_INSTALLED, PYTHON_07, REPOSITORY, Outcome
 
-SECONDS = 30.0
+SECONDS = 60.0
 """How long a client may take for anything: the machine may be slow, a client that hangs must not hang the tests."""
 
 Event = dict[str, Any]
@@ -25,6 +25,8 @@ class DrivenProcess:
 
     def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
         self.name = name
+        self.printed: list[str] = []
+        """What the client has printed so far."""
         self._process = process
 
     def perform(self, call: str, **details: object) -> Outcome:
@@ -37,6 +39,7 @@ class DrivenProcess:
             line = self._process.stdout.readline()
         assert line, f"{self.name} ended during {call}; what it printed is above"
         answer = json.loads(line)
+        self.printed += answer["logs"]
         error = answer.get("error", {})
         return Outcome(answer.get("value"), error.get("message"), error.get("data"), "data" in error, answer["logs"])
 
@@ -124,7 +127,7 @@ def _last(events: list[Event], name: str) -> Event:
 
 @contextmanager
 def _limited(process: subprocess.Popen[str]) -> Iterator[None]:
-    timer = threading.Timer(SECONDS * 3, process.kill)
+    timer = threading.Timer(SECONDS * 2, process.kill)
     timer.start()
     try:
         yield

@@ -18,7 +18,7 @@ from tests.crashes.servers import CROWDFUNDING
 from tests.storage.sqlite.faulty_disk import FaultyDisk
 
 APPLICATION = load_application(CROWDFUNDING)
-SETTINGS = Settings(dev=True)
+SETTINGS = Settings(dev=True, mutation_seconds=30, query_seconds=30)
 CHECKPOINT_PAGES = 24  # so small that commits and checkpoints take turns
 
 
@@ -32,7 +32,7 @@ def opened(
 ) -> Backend:
     """A backend on this folder. Raises what the disk makes of opening it."""
     storage = open_storage(
-        folder, create=True, vfs=disk.name if disk else None, checkpoint_pages=checkpoint_pages, patience=5
+        folder, create=True, vfs=disk.name if disk else None, checkpoint_pages=checkpoint_pages, patience=30
     )
     try:
         return Backend(application, storage, data=folder, settings=SETTINGS, clock=clock)

@@ -19,6 +19,8 @@ from tests.wire.running_server import CAMBER, REPOSITORY, clean_environment, fre
 
 CROWDFUNDING = REPOSITORY / "apps" / "crowdfunding"
 PATIENCE = 60.0
+UNHURRIED = {"CAMBER_MUTATION_SECONDS": "30", "CAMBER_QUERY_SECONDS": "30"}
+"""Functions here have as much time as they need on a busy machine."""
 
 
 class Server:
@@ -38,7 +40,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         on_ports = ["--port", str(self.port), "--site-port", str(self.site_port)]
         self._command = [*program, "serve", application, *on_ports, "--data", data]
-        self._env = clean_environment() | {"CAMBER_TRUSTED_PROXIES": "127.0.0.1"} | dict(env or {})
+        self._env = clean_environment() | {"CAMBER_TRUSTED_PROXIES": "127.0.0.1"} | UNHURRIED | dict(env or {})
 
     @property
     def admin_key(self) -> str:
@@ -67,7 +69,7 @@ class Server:
 
     def readiness(self) -> tuple[int, str] | None:
         """What /readyz says; None where nobody listens."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("GET", "/readyz")
             response = connection.getresponse()

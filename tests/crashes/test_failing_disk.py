@@ -33,6 +33,7 @@ from tests.storage.sqlite.faulty_disk import FaultyDisk, Loss
 ROUNDS = int(os.environ.get("CAMBER_TORTURE_ROUNDS", "4"))
 SEED = int(os.environ.get("CAMBER_TORTURE_SEED", "1"))
 CALLERS = 4
+PATIENCE = 60.0
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 many_cases = pytest.mark.parametrize("choices", range(SEED, SEED + ROUNDS))
@@ -261,7 +262,7 @@ def test_after_a_commit_in_doubt_nothing_is_written_any_more(folder: Path, new_d
         with pytest.raises(CommitUnknownError, match="whether it is stored is not known"):
             set_tier(backend, "Gold")
 
-        assert unhealthy.wait(5)
+        assert unhealthy.wait(PATIENCE)
         assert (backend.ready() or "").startswith("the last commit failed: the disk failed")
         with pytest.raises(RequestError, match="Nothing can be written until the server has restarted") as refused:
             add_backer(backend, "bob")
@@ -285,7 +286,7 @@ def test_calls_that_wait_behind_a_commit_in_doubt_are_refused_and_not_left_alone
         time.sleep(0.2)
         disk.fail_next_sync()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         assert not any(thread.is_alive() for thread in threads)
         assert not campaign.surprises
         disk.crash(folder.with_name("survived"), "tear", Random(SEED))
@@ -308,7 +309,7 @@ def test_a_commit_in_doubt_while_the_log_is_shortened_is_noticed_too(
 
         assert add_backer(backend, "bob") is True
 
-        assert unhealthy.wait(5)
+        assert unhealthy.wait(PATIENCE)
         assert backend.ready() is not None
         disk.crash(folder.with_name("survived"), "forget", Random(1))
 
@@ -345,7 +346,7 @@ def test_a_change_of_the_schema_in_doubt_is_noticed(folder: Path, new_disk: NewD
         with pytest.raises(CommitUnknownError):
             backend.reload_sync(with_other_indexes(APPLICATION))
 
-        assert unhealthy.wait(5)
+        assert unhealthy.wait(PATIENCE)
         assert backend.ready() is not None
         with pytest.raises(RequestError):
             add_backer(backend, "bob")

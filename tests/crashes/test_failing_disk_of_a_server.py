@@ -18,7 +18,7 @@ import pytest
 from tests.crashes.campaign import Campaign
 from tests.crashes.consistency import contents_of
 from tests.crashes.engines import opened
-from tests.crashes.servers import CROWDFUNDING, Server, serving
+from tests.crashes.servers import CROWDFUNDING, PATIENCE, Server, serving
 from tests.wire.running_server import REPOSITORY
 
 CALLERS = 24
@@ -94,7 +94,7 @@ def test_an_error_in_commit_ends_the_process_and_nobody_is_told_that_it_failed(
     time.sleep(0.5)
     disk("fail_next_sync")
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     code = server.wait()
     for client in clients:
         client.close()

@@ -21,5 +21,6 @@ def test_readers_that_come_all_the_time_do_not_make_the_wal_grow(tmp_path: Path)
         for thread in campaign.start(clients, threading.Event(), 100):
             thread.join()
         # From four times the pages at which a checkpoint is due, it waits for readers; one group may come on top of that.
-        assert wal.stat().st_size < 10 * CHECKPOINT_PAGES * PAGE
+        # Where one stands still, the wait is in vain: the next one comes at twice as many.
+        assert wal.stat().st_size < 20 * CHECKPOINT_PAGES * PAGE
     assert not campaign.surprises

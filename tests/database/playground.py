@@ -6,7 +6,8 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from camber import CamberError, MutationCtx, QueryCtx, Schema, Table, define_schema
@@ -23,6 +24,23 @@ T = TypeVar("T")
 
 READ, WRITE = "play:read", "play:write"
 
+PATIENCE = 60.0
+"""How long to wait for what must come."""
+UNHURRIED = Settings(dev=True, mutation_seconds=120.0, query_seconds=120.0)
+"""Limits that no machine exceeds which stands still for a while."""
+
+
+@contextmanager
+def limited(backend: Backend, **seconds: float) -> Iterator[None]:
+    """Calls that are made in this block may take so long (`query_seconds=0.2`); all others as long as before."""
+    runner = backend.engine._runner
+    before = runner.settings
+    runner.settings = replace(before, **seconds)  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        runner.settings = before
+
 
 class Playground:
     """Runs a piece of Python as a query or a mutation of a real backend, and gives what it returned, whatever that is.
@@ -34,7 +52,7 @@ class Playground:
         self._bodies: dict[int, Callable[[Any], Any]] = {}
         self._returned: dict[int, Any] = {}
         self._numbers = itertools.count()
-        self.backend = Backend.in_memory(schema, self.functions(), settings=settings, now_ms=now_ms)
+        self.backend = Backend.in_memory(schema, self.functions(), settings=settings or UNHURRIED, now_ms=now_ms)
 
     def functions(self) -> Mapping[str, Callable[..., Any]]:
         """The functions that the backend serves, by their paths."""
@@ -67,22 +85,33 @@ class Playground:
         self._run(body, call)
         return timestamps[0]
 
-    def in_one_group(self, *bodies: Callable[[MutationCtx], Any]) -> list[Any]:
-        """Run these mutations one behind the other in one group; gives what each returned, or the error it raised."""
+    def limited(self, seconds: float) -> AbstractContextManager[None]:
+        """What is called in this block may take so long."""
+        return limited(self.backend, query_seconds=seconds, mutation_seconds=seconds)
+
+    def in_one_group(
+        self, *bodies: Callable[[MutationCtx], Any], limits: Mapping[Callable[..., Any], float] | None = None
+    ) -> list[Any]:
+        """Run these mutations one behind the other in one group; gives what each returned, or the error it raised.
+
+        Those that are in `limits` may take so long.
+        """
         database = self.backend.engine.database
         held, all_wait = threading.Event(), threading.Event()
 
-        def hold(_: MutationCtx) -> None:
+        def hold() -> None:
             held.set()
-            all_wait.wait(0.6 * self.backend.engine.settings.mutation_seconds)
+            all_wait.wait(PATIENCE)
 
-        holder = Call(self.write, hold)
-        assert held.wait(10)
+        holder = Call(database._committer.run_alone, hold)
+        assert held.wait(PATIENCE)
         calls: list[Call] = []
         for body in bodies:
-            calls.append(Call(self.write, body))
-            while database.waiting_mutations < len(calls) and holder.is_alive():
-                time.sleep(0.0005)
+            with self.limited(limits[body]) if limits and body in limits else nullcontext():
+                calls.append(Call(self.write, body))
+                while database.waiting_mutations < len(calls) and holder.is_alive():
+                    time.sleep(0.0005)
+        assert holder.is_alive(), "not all of them came"
         all_wait.set()
         assert holder.outcome() is None
         return [call.outcome() for call in calls]
@@ -169,7 +198,7 @@ class Call(threading.Thread):
 
     def outcome(self) -> Any:
         """What it gave, or the error it raised, once it is over."""
-        self.join(20)
+        self.join(PATIENCE)
         assert not self.is_alive(), "the call never came back"
         return self._result
 

@@ -12,9 +12,8 @@ import pytest
 from camber import MutationCtx, QueryBuildError, QueryCtx, UniqueIndexError, define_schema, define_table, v
 from camber.functions import application_of
 from camber.identity import Caller
-from camber.settings import Settings
 from camber.testing import Backend
-from tests.database.playground import Call, Playground, playground
+from tests.database.playground import PATIENCE, UNHURRIED, Call, Playground, playground
 
 COUNTERS = define_table("counters", v.any()).index("by_name", ["name"])
 APP_STATE = define_table("app_state", v.any()).index("by_key", ["key"], unique=True)
@@ -25,8 +24,7 @@ TABLES = (COUNTERS, APP_STATE, LOOSE_STATE, BACKERS)
 
 @pytest.fixture
 def world() -> Iterator[Playground]:
-    settings = Settings(dev=True, mutation_seconds=20, query_seconds=20)
-    with playground(*TABLES, settings=settings) as opened:
+    with playground(*TABLES) as opened:
         yield opened
 
 
@@ -146,7 +144,7 @@ def test_tables_that_many_create_at_once_are_created_once(world: Playground) -> 
 def test_every_query_sees_one_moment(world: Playground) -> None:
     """Two counters that are always raised together are never seen apart, however they are read."""
     world.write(lambda ctx: increment(ctx, "a", "b"))
-    stop = threading.Event()
+    stop, looks = threading.Event(), [0] * 4
 
     def both(ctx: QueryCtx) -> list[float]:
         def value(name: str) -> float:
@@ -158,26 +156,24 @@ def test_every_query_sees_one_moment(world: Playground) -> None:
         everything = [one["value"] for one in ctx.db.query("counters").collect()]
         return [first, value("b"), *everything]
 
-    def read_on() -> int:
-        seen = 0
+    def read_on(reader: int) -> None:
         last = 0.0
         while not stop.is_set():
             values = world.read(both)
             assert len(set(values)) == 1, values
             assert values[0] >= last
             last = values[0]
-            seen += 1
-        return seen
+            looks[reader] += 1
 
-    readers = [Call(read_on) for _ in range(4)]
+    readers = [Call(read_on, reader) for reader in range(len(looks))]
     for _ in range(200):
+        world.write(lambda ctx: increment(ctx, "a", "b"))
+    while not all(looks) and all(reader.is_alive() for reader in readers):  # one of them may have come late
         world.write(lambda ctx: increment(ctx, "a", "b"))
     stop.set()
 
-    for reader in readers:
-        seen = reader.outcome()
-        assert isinstance(seen, int), seen
-        assert seen > 0
+    assert [reader.outcome() for reader in readers] == [None] * len(readers)
+    assert all(looks)
 
 
 def counter_backend() -> Backend:
@@ -189,7 +185,7 @@ def counter_backend() -> Backend:
     def add(ctx: MutationCtx) -> float:
         return increment(ctx, "a")
 
-    return Backend.in_memory(define_schema(*TABLES), {"c:get": get, "c:add": add})
+    return Backend.in_memory(define_schema(*TABLES), {"c:get": get, "c:add": add}, settings=UNHURRIED)
 
 
 def test_no_answer_is_older_than_an_acknowledged_write() -> None:
@@ -251,7 +247,7 @@ def test_queries_go_on_while_the_schema_changes() -> None:
     functions = {"c:smallest": smallest, "c:through": through_the_new_one, "c:add": add}
     plain = define_schema(COUNTERS)
     richer = define_schema(COUNTERS.index("by_other", ["other"]), define_table("extra", v.any()).index("by_x", ["x"]))
-    with Backend.in_memory(plain, functions) as backend:
+    with Backend.in_memory(plain, functions, settings=UNHURRIED) as backend:
         engine, stop = backend.engine, threading.Event()
         served = dict(engine.application.functions)
 
@@ -288,7 +284,7 @@ def test_closing_answers_everybody_who_waits(world: Playground) -> None:
         return ctx.db.insert("counters", {"name": "slow"})
 
     first = Call(world.write, slow)
-    assert started.wait(5)
+    assert started.wait(PATIENCE)
     others = [Call(world.write, lambda ctx: increment(ctx, "c")) for _ in range(20)]
     readers = [Call(world.read, lambda ctx: ctx.db.query("counters").count()) for _ in range(20)]
     time.sleep(0.05)

@@ -14,6 +14,7 @@ from camber.database.foresight import MOST_LESSONS, Foresight, LookUp
 from camber.storage import Row, Snapshot, open_storage
 from camber.testing import Backend
 from camber.values import AFTER_KEY, key_of
+from tests.database.playground import UNHURRIED
 from tests.storage.people import BY_NAME, PEOPLE, Person, commit, create_tables, inserting
 
 PEOPLE_THERE = [Person(1, "ada"), Person(2, "bob"), *(Person(number, "eve") for number in range(3, 6))]
@@ -100,7 +101,8 @@ def test_many_who_add_the_same_names_at_once_add_each_once() -> None:
         return sorted(found["key"] for found in ctx.db.query(people).collect())
 
     functions = {"people:add": add, "people:keys": keys}
-    with Backend.in_memory(define_schema(people), functions) as backend, ThreadPoolExecutor(50) as threads:
+    opened = Backend.in_memory(define_schema(people), functions, settings=UNHURRIED)
+    with opened as backend, ThreadPoolExecutor(50) as threads:
         added = list(threads.map(lambda name: backend.run("people:add", {"name": name}), names))
         assert backend.run("people:keys") == sorted({name.lower() for name in names})
 
@@ -121,7 +123,8 @@ def test_many_who_look_for_a_row_by_its_id_find_it() -> None:
         return found["name"]
 
     functions = {"people:add": add, "people:call": call}
-    with Backend.in_memory(define_schema(people), functions) as backend, ThreadPoolExecutor(30) as threads:
+    opened = Backend.in_memory(define_schema(people), functions, settings=UNHURRIED)
+    with opened as backend, ThreadPoolExecutor(30) as threads:
         ids = {backend.run("people:add", {"name": f"{number}"}): f"{number}" for number in range(10)}
         wanted = [*ids] * 20
         assert list(threads.map(lambda id: backend.run("people:call", {"id": id}), wanted)) == [

@@ -13,7 +13,7 @@ from camber.errors import RequestError
 from camber.identity import OPERATOR
 from camber.storage import Timestamp
 from camber.testing import Backend
-from tests.database.playground import Call
+from tests.database.playground import UNHURRIED, Call
 
 COUNTERS = define_table("counters", v.any())
 
@@ -28,7 +28,8 @@ def add(ctx: MutationCtx) -> None:
 
 @pytest.fixture
 def backend() -> Iterator[Backend]:
-    with Backend.in_memory(define_schema(COUNTERS), {"c:count": count, "c:add": add}) as opened:
+    functions = {"c:count": count, "c:add": add}
+    with Backend.in_memory(define_schema(COUNTERS), functions, settings=UNHURRIED) as opened:
         yield opened
 
 

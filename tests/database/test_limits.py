@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from camber import LimitError, MutationCtx, define_table, field, v
 from camber.settings import Settings
-from tests.database.playground import Playground, playground
+from tests.database.playground import UNHURRIED, Playground, playground
 
 NUMBERS = define_table("numbers", v.any()).index("by_n", ["n"])
 ADVICE = (
@@ -19,7 +20,7 @@ ADVICE = (
 
 
 def limited(**limits: int) -> Any:
-    return playground(NUMBERS, settings=Settings(dev=True, **limits))  # pyright: ignore[reportArgumentType]
+    return playground(NUMBERS, settings=replace(UNHURRIED, **limits))  # pyright: ignore[reportArgumentType]
 
 
 def fill(world: Playground, count: int, **fields: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,7 @@ import pytest
 from camber import MISSING, DatabaseUsageError, Int64, QueryCtx, define_table, field, v
 from camber.database import DatabaseReader, RunState
 from camber.errors import InvalidCursorError
-from camber.settings import Settings
-from tests.database.playground import Playground, playground
+from tests.database.playground import UNHURRIED, Playground, playground
 
 NUMBERS = define_table("numbers", v.any()).index("by_n", ["n"]).index("by_text", ["text"])
 OTHERS = define_table("others", v.any()).index("by_n", ["n"])
@@ -123,7 +123,7 @@ def test_a_page_that_reads_its_maximum_is_cut_short(world: Playground) -> None:
 
 
 def test_a_page_near_the_limits_should_be_split_and_one_at_them_must() -> None:
-    with playground(NUMBERS, settings=Settings(dev=True, documents_read=8)) as world:
+    with playground(NUMBERS, settings=replace(UNHURRIED, documents_read=8)) as world:
         fill(world, *range(20))
         assert page(world, None, 6)["pageStatus"] is None
         assert page(world, None, 7)["pageStatus"] == "SplitRecommended"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,12 +22,12 @@ from camber import (
     v,
 )
 from camber.errors import FunctionTimeoutError
-from camber.settings import Settings
-from tests.database.playground import Playground, playground
+from tests.database.playground import PATIENCE, Playground, playground
 
 THINGS = define_table("things", v.any())
 WINDOW = fixed_window("window", 3, per=minutes(1))
 BUCKET = token_bucket("bucket", rate=2, per=minutes(1), capacity=4)
+TEST_IS_OVER = threading.Event()
 
 
 @pytest.fixture
@@ -142,21 +142,26 @@ def loops() -> None:
 
 
 def sleeps() -> None:
-    time.sleep(2)
+    TEST_IS_OVER.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("goes_on", [loops, sleeps])
-def test_an_attempt_counts_once_although_its_mutation_ran_out_of_time(goes_on: Callable[[], None]) -> None:
-    with playground(THINGS, settings=Settings(dev=True, mutation_seconds=0.1)) as world:
+def test_an_attempt_counts_once_although_its_mutation_ran_out_of_time(
+    world: Playground, goes_on: Callable[[], None]
+) -> None:
+    TEST_IS_OVER.clear()
 
-        def guess(ctx: MutationCtx) -> None:
-            ctx.rate_limit(WINDOW, "ada")
-            goes_on()
+    def guess(ctx: MutationCtx) -> None:
+        ctx.rate_limit(WINDOW, "ada")
+        goes_on()
 
-        with pytest.raises(FunctionTimeoutError):
+    try:
+        with world.limited(0.1), pytest.raises(FunctionTimeoutError):
             world.write(guess)
 
         assert attempts(world, WINDOW, 3) == [True, True, False]
+    finally:
+        TEST_IS_OVER.set()
 
 
 def test_an_attempt_of_a_mutation_that_ran_twice_counts_once(world: Playground) -> None:

@@ -22,7 +22,7 @@ from camber.database import (
 from camber.database.catalog import SYSTEM_CATALOG
 from camber.errors import RequestError
 from camber.storage import BY_CREATION_TIME, Timestamp
-from tests.database.playground import Playground, playground
+from tests.database.playground import PATIENCE, Playground, playground
 
 THINGS = define_table("things", v.any())
 
@@ -36,7 +36,7 @@ def world() -> Any:
 class Request:
     """A mutation that inserts a thing, once for each request key."""
 
-    seconds = 1.0
+    seconds = PATIENCE
 
     def __init__(self, world: Playground, key: RequestKey, result: bytes = b'"done"', *, fails: bool = False) -> None:
         self._world, self._key, self._result, self._fails = world, key, result, fails
@@ -59,7 +59,7 @@ class Request:
 
     def send(self) -> Request:
         self._world.backend.engine.database.submit(self)
-        assert self._settled.wait(10)
+        assert self._settled.wait(PATIENCE)
         return self
 
 
@@ -110,15 +110,19 @@ def test_the_same_request_twice_in_one_group_runs_once(world: Playground) -> Non
 
     def hold(ctx: MutationCtx) -> None:
         held.set()
-        release.wait(5)
+        release.wait(PATIENCE)
 
     holder = threading.Thread(target=world.write, args=(hold,))
     holder.start()
-    held.wait(5)
+    assert held.wait(PATIENCE)
     both = [Request(world, key()), Request(world, key())]
     senders = [threading.Thread(target=one.send) for one in both]
     for sender in senders:
         sender.start()
+    deadline = time.monotonic() + PATIENCE
+    while world.backend.engine.database.waiting_mutations < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     release.set()
     for thread in (*senders, holder):
         thread.join()
@@ -162,14 +166,14 @@ def test_all_that_has_run_out_is_cleared_away_however_much_it_is(world: Playgrou
         with world.backend.engine.database.snapshot() as snapshot:
             return snapshot.count(SYSTEM_CATALOG.by_name["_session_requests"].number, BY_CREATION_TIME, b"", None)
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while remembered_requests() > 1:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 class Cleaning:
-    seconds = 1.0
+    seconds = PATIENCE
 
     def __init__(self) -> None:
         self.gone = -1
@@ -186,5 +190,5 @@ def clean(world: Playground) -> int:
     """Drop what has run out; how many records went."""
     cleaning = Cleaning()
     world.backend.engine.database.submit(cleaning)
-    assert cleaning.settled.wait(10)
+    assert cleaning.settled.wait(PATIENCE)
     return cleaning.gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from camber.identity import OPERATOR, Caller, Identity
 from camber.settings import Settings
 from camber.testing import Backend
 from camber.testing.kit import Person
-from tests.database.playground import Call
+from tests.database.playground import PATIENCE, UNHURRIED, Call
 
 THINGS = define_table("things", v.any()).index("by_tier", ["tier"])
 SCHEMA = define_schema(THINGS)
@@ -39,7 +40,7 @@ class World:
 
         kind = internal_query if internal else query
         self.backend = Backend.in_memory(
-            SCHEMA, {"things:ask": kind(name="ask")(ask), "things:insert": insert}, settings=settings
+            SCHEMA, {"things:ask": kind(name="ask")(ask), "things:insert": insert}, settings=settings or UNHURRIED
         )
 
     def ask(self, by: Person | None = None, **args: object) -> Any:
@@ -194,12 +195,12 @@ def test_a_run_of_the_old_function_that_ends_after_the_reload_is_not_kept(world_
 
     def slow(_: QueryCtx) -> str:
         started.set()
-        go_on.wait(5)
+        go_on.wait(PATIENCE)
         return "old"
 
-    world = world_of(slow, settings=Settings(dev=True, query_seconds=10))
+    world = world_of(slow)
     call = Call(world.ask)
-    assert started.wait(5)
+    assert started.wait(PATIENCE)
 
     def ask(_: QueryCtx) -> str:
         return "new"
@@ -215,7 +216,7 @@ def test_a_run_of_the_old_function_that_ends_after_the_reload_is_not_kept(world_
     "limits", [{"cache_entries": 2}, {"cache_bytes": 20_000}, {"cache_entries": 0}, {"cache_bytes": 0}]
 )
 def test_a_small_cache_answers_as_well(world_of: Callable[..., World], limits: dict[str, int]) -> None:
-    world = world_of(golden, settings=Settings(dev=True, **limits))  # pyright: ignore[reportArgumentType]
+    world = world_of(golden, settings=replace(UNHURRIED, **limits))  # pyright: ignore[reportArgumentType]
     for number in range(3):
         for argument in range(60):
             assert world.ask(n=argument) == number
@@ -284,12 +285,12 @@ def test_those_who_wait_for_one_run_get_their_own_if_it_depends_on_them(world_of
     def slow(ctx: QueryCtx) -> str | None:
         if "block" in (who(ctx) or ""):
             blocked.release()
-            go_on.wait(10)
+            go_on.wait(PATIENCE)
         return who(ctx)
 
-    world = world_of(slow, settings=Settings(dev=True, query_seconds=20, query_threads=1))
+    world = world_of(slow, settings=replace(UNHURRIED, query_threads=1))
     blocker = Call(world.ask, world.backend.as_user(email="block"))
-    assert blocked.acquire(timeout=5)
+    assert blocked.acquire(timeout=PATIENCE)
     # With the only thread busy, these wait together for one run.
     people = [world.backend.as_user(email=f"{number}@example.com") for number in range(5)]
     calls = [Call(world.ask, person) for person in people for _ in range(2)]
@@ -321,6 +322,7 @@ def test_what_a_called_query_depends_on_counts_for_the_caller(world_of: Callable
             "a:outer": query(name="outer")(_calls_inner),
             "a:inner": query(name="inner")(_says_who),
         },
+        settings=UNHURRIED,
     )
     with backend:
         ann, bob = backend.as_user(email="ann@example.com"), backend.as_user(email="bob@example.com")

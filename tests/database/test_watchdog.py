@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +20,7 @@ from camber import MutationCtx, QueryCtx, define_table, v
 from camber.database import Usage, Watchdog
 from camber.database.watchdog import Slot
 from camber.errors import CamberError, FunctionError, FunctionTimeoutError
-from camber.settings import Settings
-from tests.database.playground import Call, Playground, playground
+from tests.database.playground import PATIENCE, UNHURRIED, Call, Playground, playground
 
 # An interruption may strike in a finalizer or a callback of the garbage collector, where Python drops it with a warning.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -29,6 +29,7 @@ COUNTERS = define_table("counters", v.any()).index("by_name", ["name"])
 SECONDS = 0.3
 LONG = 60.0
 """How long a function stays away that is not to come back; a test that waits for it fails at its end."""
+BOUNDLESS = replace(UNHURRIED, ranges_read=1_000_000_000, documents_read=1_000_000_000, bytes_read=1 << 40)
 TEST_IS_OVER = threading.Event()
 WAITED_FOR: list[str] = []
 """What has come back before the test was over."""
@@ -38,9 +39,8 @@ WAITED_FOR: list[str] = []
 def world() -> Any:
     TEST_IS_OVER.clear()
     WAITED_FOR.clear()
-    settings = Settings(dev=True, mutation_seconds=SECONDS, query_seconds=SECONDS, ranges_read=1_000_000_000)
     try:
-        with playground(COUNTERS, settings=settings) as opened:
+        with playground(COUNTERS, settings=BOUNDLESS) as opened:
             yield opened
         assert not WAITED_FOR
     finally:
@@ -115,7 +115,8 @@ def test_a_mutation_that_does_not_stop_is_refused_and_leaves_nothing(
         count(ctx)
         body(ctx)
 
-    with pytest.raises(FunctionTimeoutError, match=r"Function execution timed out \(maximum duration: 0\.3s\)"):
+    refused = pytest.raises(FunctionTimeoutError, match=r"Function execution timed out \(maximum duration: 0\.3s\)")
+    with world.limited(SECONDS), refused:
         world.write(write_and_go_on)
 
     assert world.write(count) == 2
@@ -124,28 +125,44 @@ def test_a_mutation_that_does_not_stop_is_refused_and_leaves_nothing(
 
 @pytest.mark.parametrize("body", ENDLESS)
 def test_a_query_that_does_not_stop_is_refused(world: Playground, body: Callable[[Any], Any]) -> None:
-    with pytest.raises(FunctionTimeoutError, match="timed out"):
+    with world.limited(SECONDS), pytest.raises(FunctionTimeoutError, match="timed out"):
         world.read(body)
 
     assert counted(world) == 0
 
 
 def test_a_mutation_that_answers_the_interruption_with_an_error_of_its_own_leaves_nothing(world: Playground) -> None:
-    with pytest.raises((ValueError, CamberError)):
+    with world.limited(SECONDS), pytest.raises((ValueError, CamberError)):
         world.write(lambda ctx: (count(ctx), catches_and_raises(ctx)))
 
     assert counted(world) == 0
     assert world.write(count) == 1
 
 
+@contextmanager
+def not_interrupted_before(seconds: float, usage: Usage | None = None) -> Iterator[None]:
+    """What is called in this block may run out of time only where it took so long: this machine may stand still."""
+    began = time.perf_counter()
+    try:
+        yield
+    except FunctionTimeoutError:
+        assert time.perf_counter() - began - (usage.database_seconds if usage else 0.0) > seconds
+
+
 def test_a_function_within_its_time_is_left_alone(world: Playground) -> None:
+    reached: list[float] = []
+
     def takes_a_while(ctx: MutationCtx) -> float:
         until = time.perf_counter() + SECONDS * 0.6
         while time.perf_counter() < until:
             pass
         return count(ctx)
 
-    assert [world.write(takes_a_while) for _ in range(3)] == [1, 2, 3]
+    for _ in range(3):
+        with not_interrupted_before(SECONDS), world.limited(SECONDS):
+            reached.append(world.write(takes_a_while))
+
+    assert reached == [float(number) for number in range(1, len(reached) + 1)]
 
 
 def test_the_next_function_on_the_thread_is_not_struck_by_the_last_one_s_end(world: Playground) -> None:
@@ -157,7 +174,7 @@ def test_the_next_function_on_the_thread_is_not_struck_by_the_last_one_s_end(wor
             pass
 
     for _ in range(5):
-        with suppress(FunctionTimeoutError):
+        with suppress(FunctionTimeoutError), world.limited(SECONDS):
             world.write(ends_at_the_limit)
         world.write(count)
 
@@ -172,7 +189,8 @@ def test_the_others_in_the_group_run_again_and_get_the_right_answers(
         count(ctx)
         body(ctx)
 
-    before, second, error, after, last = world.in_one_group(count, count, stuck, count, count)
+    bodies = (count, count, stuck, count, count)
+    before, second, error, after, last = world.in_one_group(*bodies, limits={stuck: SECONDS})
 
     assert (before, second, after, last) == (1, 2, 3, 4)
     assert isinstance(error, Exception)
@@ -180,11 +198,12 @@ def test_the_others_in_the_group_run_again_and_get_the_right_answers(
 
 
 def test_one_that_was_given_up_can_do_nothing_any_more(world: Playground) -> None:
-    came_back, errors = threading.Event(), []
+    given_up, came_back, errors = threading.Event(), threading.Event(), []
 
     def late(ctx: MutationCtx) -> None:
-        with suppress(BaseException):  # also what interrupts it
-            time.sleep(SECONDS + 0.8)
+        while not given_up.is_set():
+            with suppress(BaseException):  # also what interrupts it
+                given_up.wait(LONG)
         for attempt in (
             lambda: count(ctx),
             lambda: ctx.db.insert("counters", {"name": "late", "value": 100}),
@@ -197,10 +216,11 @@ def test_one_that_was_given_up_can_do_nothing_any_more(world: Playground) -> Non
                 errors.append(error)
         came_back.set()
 
-    with pytest.raises(FunctionTimeoutError):
+    with world.limited(SECONDS), pytest.raises(FunctionTimeoutError):
         world.write(late)
     assert world.write(count) == 1
-    assert came_back.wait(10)
+    given_up.set()
+    assert came_back.wait(PATIENCE)
 
     assert len(errors) == 4
     assert counted(world) == 1
@@ -223,13 +243,13 @@ def test_one_that_comes_back_the_moment_it_is_given_up_is_answered_all_the_same(
         def emit(self, record: logging.LogRecord) -> None:
             if "given up" in record.getMessage():  # on the watchdog's thread, which has only just begun to give it up
                 given_up.set()
-                threads[0].join(2)
+                threads[0].join(PATIENCE)
 
     caplog.set_level(logging.ERROR)
     logger, meanwhile = logging.getLogger("camber.backend"), Meanwhile()
     logger.addHandler(meanwhile)
     try:
-        before, error, after = world.in_one_group(count, until_given_up, count)
+        before, error, after = world.in_one_group(count, until_given_up, count, limits={until_given_up: SECONDS})
     finally:
         logger.removeHandler(meanwhile)
 
@@ -240,7 +260,7 @@ def test_one_that_comes_back_the_moment_it_is_given_up_is_answered_all_the_same(
 
 def test_closing_does_not_wait_for_functions_that_were_given_up(world: Playground) -> None:
     for run in (world.write, world.read):
-        with pytest.raises(FunctionTimeoutError):
+        with world.limited(SECONDS), pytest.raises(FunctionTimeoutError):
             run(sleeps)
 
     world.close()
@@ -266,7 +286,7 @@ def test_after_three_that_never_came_back_the_server_is_to_be_replaced(world: Pl
 
     for number in range(1, 4):
         assert engine.ready() is None
-        with pytest.raises(FunctionTimeoutError):
+        with world.limited(SECONDS), pytest.raises(FunctionTimeoutError):
             (world.write if number % 2 else world.read)(sleeps)
 
     assert world.write(count) == 1  # it goes on until then
@@ -276,24 +296,41 @@ def test_after_three_that_never_came_back_the_server_is_to_be_replaced(world: Pl
 
 def test_one_that_loops_and_stops_when_told_costs_no_thread(world: Playground) -> None:
     for _ in range(4):
-        with pytest.raises(FunctionTimeoutError):
+        with world.limited(SECONDS), pytest.raises(FunctionTimeoutError):
             world.write(loops)
 
     assert world.backend.engine.ready() is None
 
 
-def test_queries_go_on_beside_one_that_loops() -> None:
-    with playground(COUNTERS, settings=Settings(dev=True, query_seconds=4.0)) as world:
-        world.write(count)
-        slow = [Call(world.read, loops) for _ in range(2)]
-        time.sleep(0.05)
+def test_queries_go_on_beside_one_that_loops(world: Playground) -> None:
+    begun, enough = threading.Semaphore(0), threading.Event()
+
+    def loops_on(_: object) -> None:
+        begun.release()
+        while not enough.is_set():
+            pass
+
+    world.write(count)
+    slow = [Call(world.read, loops_on) for _ in range(2)]
+    try:
+        assert all(begun.acquire(timeout=PATIENCE) for _ in slow)
         assert [counted(world) for _ in range(5)] == [1.0] * 5
         assert all(one.is_alive() for one in slow)
-        assert all(isinstance(one.outcome(), FunctionTimeoutError) for one in slow)
+    finally:
+        enough.set()
+    assert [one.outcome() for one in slow] == [None, None]
 
 
 def test_mutations_go_on_beside_queries_that_loop(world: Playground) -> None:
-    slow = [Call(world.read, loops) for _ in range(2)]
+    begun = threading.Semaphore(0)
+
+    def loops_on(_: object) -> None:
+        begun.release()
+        loops(None)
+
+    with world.limited(SECONDS):
+        slow = [Call(world.read, loops_on) for _ in range(2)]
+        assert all(begun.acquire(timeout=PATIENCE) for _ in slow)
     assert [world.write(count) for _ in range(3)] == [1, 2, 3]
     assert all(isinstance(one.outcome(), FunctionTimeoutError) for one in slow)
 
@@ -326,8 +363,10 @@ def test_a_recursion_without_end_is_an_error_like_any_other(world: Playground) -
 def waits(usage: Usage, seconds: float) -> None:
     """As a transaction does around a call of the database."""
     usage.waiting_since = time.perf_counter()
-    time.sleep(seconds)
-    usage.waited()
+    try:
+        time.sleep(seconds)
+    finally:
+        usage.waited()
 
 
 @contextmanager
@@ -340,10 +379,12 @@ def supervised(*, database_seconds: float) -> Iterator[Slot]:
 
 
 def test_one_long_call_of_the_database_is_not_the_function_s_own_time() -> None:
-    with supervised(database_seconds=5) as slot:
+    with supervised(database_seconds=LONG) as slot:
         usage = Usage()
-        slot.run(lambda: waits(usage, 0.4), 0.1, usage)
+        with not_interrupted_before(0.1, usage):
+            slot.run(lambda: waits(usage, 0.4), 0.1, usage)
 
+        usage = Usage()
         with pytest.raises(FunctionTimeoutError, match="maximum duration"):
             slot.run(lambda: (waits(usage, 0.2), loops(None)), 0.1, usage)
 
@@ -352,7 +393,7 @@ def test_waiting_for_the_database_has_a_limit_of_its_own() -> None:
     with supervised(database_seconds=0.2) as slot:
         usage = Usage()
         with pytest.raises(FunctionTimeoutError, match="timed out performing too many system operations"):
-            slot.run(lambda: [waits(usage, 0.02) for _ in range(50)], 0.1, usage)
+            slot.run(lambda: [waits(usage, 0.02) for _ in range(3_000)], LONG, usage)
 
         usage = Usage()
         slot.run(lambda: [waits(usage, 0.02) for _ in range(50)], math.inf, usage)

@@ -69,7 +69,7 @@ class Proxy:
     def command(self, line: str) -> str:
         """Say this to haproxy's admin socket."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             connection.connect(str(self.folder / "admin.sock"))
             connection.sendall(f"{line}\n".encode())
             answer = b""

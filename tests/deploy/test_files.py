@@ -262,7 +262,11 @@ def test_what_the_image_starts_serves_its_application_and_is_healthy(tmp_path: P
 
     assert subprocess.run(healthy, env=env, check=False, capture_output=True, timeout=PATIENCE).returncode != 0
     with started(start, folder, env):
-        asked = subprocess.run(healthy, env=env, check=False, capture_output=True, timeout=PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            asked = subprocess.run(healthy, env=env, check=False, capture_output=True, timeout=PATIENCE)
+            if asked.returncode == 0 or time.monotonic() > deadline:
+                break
         ran = subprocess.run(
             ["camber", "run", "appState:get"], cwd=folder, env=env, check=False, capture_output=True, timeout=PATIENCE
         )

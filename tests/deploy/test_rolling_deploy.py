@@ -24,10 +24,11 @@ import psycopg
 import pytest
 
 from camber.client import Client
+from camber.storage.postgres.building import SCHEMA_LOCK
 from tests.cli.commands import camber
 from tests.crashes.consistency import contents_of
 from tests.crashes.ledger import Answer
-from tests.crashes.servers import HttpClient, Server
+from tests.crashes.servers import UNHURRIED, HttpClient, Server
 from tests.faults.callers import Caller
 from tests.faults.fleet import Fleet
 from tests.faults.ledger import Ledger
@@ -43,7 +44,7 @@ OWNERS = 8
 """As whom one mover writes, so that one owner's parcels are not too many to watch."""
 PATIENCE = 60.0
 SECONDS_TO_CLOSE = 5.0
-SECONDS_TO_CLEAR_AWAY = 20.0
+SECONDS_TO_CLEAR_AWAY = 28.0
 """Whoever leaves does it himself: others would wait for half a minute."""
 
 # PostgreSQL's columns for the keys of indexes, in the order in which they were made.
@@ -51,6 +52,12 @@ BY_OWNER, BY_SHELF, BY_PLACE = "k1", "k2", "k3"
 
 ANOTHER_VERSION = "the schema of another version of the application"
 OWN_VERSION = "Object is missing the required field `rank`"
+
+WAITS_FOR_ANOTHER = (
+    "SELECT FROM pg_stat_activity"
+    " WHERE datname = current_database() AND query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid()"
+)
+"""Finds a server that waits until another one has made its changes to the tables."""
 
 
 # What is known of each parcel
@@ -512,7 +519,7 @@ class Site:
 def site(postgres_url: str, tmp_path: Path) -> Iterator[Site]:
     application = tmp_path / "application"
     shutil.copytree(VERSIONS / "old", application, ignore=shutil.ignore_patterns("__pycache__"))
-    with Fleet(tmp_path, [postgres_url] * SERVERS, application=application) as fleet:
+    with Fleet(tmp_path, [postgres_url] * SERVERS, application=application, env=[UNHURRIED] * SERVERS) as fleet:
         site = Site(fleet, application, postgres_url)
         site.fill()
         yield site
@@ -563,9 +570,14 @@ def replace_one_after_the_other(
 ) -> None:
     for count, server in enumerate(old, 1):
         serving = [other for other in [*old, *new] if other is not server]
-        before = [site.done_by(other) for other in serving]
-        replace(site, server)
-        assert all(site.done_by(other) > then for other, then in zip(serving, before, strict=True))
+        with ThreadPoolExecutor(1) as pool:
+            with psycopg.connect(site.url, autocommit=True) as another:
+                another.execute("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))  # it waits, in the middle of its start
+                replacing = pool.submit(replace, site, server)
+                site.wait_until(lambda sql=another: sql.execute(WAITS_FOR_ANOTHER).fetchone() is not None)
+                site.wait_for_writes(serving, 1)
+                assert not replacing.done()
+            replacing.result(PATIENCE)
         check_replaced(site, old[count:], [*new, *old[:count]])
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,8 +28,10 @@ from tests.wire.running_server import CAMBER, clean_environment, free_ports
 TUTORIAL = REPOSITORY / "docs/tutorial.md"
 WITH_COMMANDS = [page for page in PAGES if any(block.language == "console" for block in blocks_of(page))]
 
-SECONDS = 60
+SECONDS = 120
 DATABASE = "127.0.0.1:5432"
+A_MOMENT, UNTIL_TOLD = "await asyncio.sleep(1)", "await asyncio.to_thread(input)"
+"""How long a program on a page watches, and how long it does here: until it has shown what is on the page."""
 STARTS_A_SERVER = re.compile(r"(?P<variables>(?:\w+=\S+ )*)(?P<command>scripts/dev|camber dev|camber serve)\b")
 
 
@@ -50,6 +53,8 @@ class Session:
             "PATH": f"{CAMBER.parent}{os.pathsep}{os.environ['PATH']}",
         }
         self._server: subprocess.Popen[bytes] | None = None
+        self._watching: set[str] = set()
+        """The commands that end when they are told to."""
 
     def __enter__(self) -> Session:
         return self
@@ -66,19 +71,43 @@ class Session:
         if STARTS_A_SERVER.match(command):
             self.start_server(self._with_port(command).replace("scripts/dev", "camber dev", 1))
             return
-        ended = subprocess.run(
-            ["bash", "-c", self._with_port(command)],
-            cwd=self.folder,
-            env=self._environment,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        if command in self._watching:
+            ended = self._watch(command, expected)
+        else:
+            ended = subprocess.run(
+                ["bash", "-c", self._with_port(command)],
+                cwd=self.folder,
+                env=self._environment,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+            )
         fails = expected.startswith("error:")
         assert (ended.returncode != 0) == fails, f"{place}: {command}\n{ended.stdout}{ended.stderr}"
         printed = ended.stderr if fails else ended.stdout
         assert not expected or _fits(printed, expected), f"{place}: {command}\nprints\n{printed}"
+
+    def _watch(self, command: str, expected: str) -> subprocess.CompletedProcess[str]:
+        """Carry out a command that goes on until it is told to end; it is when it has printed this."""
+        with subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self._environment | {"PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            too_late = threading.Timer(SECONDS, process.kill)
+            too_late.start()
+            printed = ""
+            while not _fits(printed, expected) and (line := process.stdout.readline()):
+                printed += line
+            rest, complaint = process.communicate("\n")
+            too_late.cancel()
+        return subprocess.CompletedProcess(command, process.returncode, printed + rest, complaint)
 
     def start_server(self, command: str) -> None:
         """Start it in place of the one that runs, and wait until it answers."""
@@ -109,8 +138,11 @@ class Session:
         """Put a block at the end of the file that it is a part of."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        text = self._with_port(block.text)
+        if A_MOMENT in text:
+            self._watching.add(f"python {name}")
         with path.open("a", encoding="utf-8") as file:
-            file.write(self._with_port(block.text))
+            file.write(text.replace(A_MOMENT, UNTIL_TOLD))
 
     def install_convex(self) -> None:
         """What `npm install convex` does, from what this clone has installed."""

@@ -11,7 +11,7 @@ from tests.crashes.servers import HttpClient, Server
 from tests.faults.fleet import Fleet
 from tests.faults.ledger import Ledger
 
-LONGEST_SECONDS = 40.0
+LONGEST_SECONDS = 50.0
 """After which a call that is not answered counts as hanging."""
 
 

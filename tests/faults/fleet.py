@@ -44,7 +44,7 @@ class Fleet:
             if data != first:
                 data.mkdir()
                 shutil.copyfile(first / "secret", data / "secret")
-            variables = {"CAMBER_DEV": "1", **({} if url is None else {"CAMBER_DATABASE_URL": url}), **more}
+            variables = {"CAMBER_DEV": "1", **({} if url is None else _on_postgresql(url)), **more}
             options = {} if program is None else {"program": program}
             pair = ports[2 * number : 2 * number + 2]
             self.servers.append(Server(application, data, env=variables, ports=pair, **options))
@@ -100,6 +100,11 @@ class Fleet:
     def printed(self) -> str:
         """The end of what each of them printed."""
         return "\n".join(f"--- {server.data.name}\n{server.printed[-4000:]}" for server in self.servers)
+
+
+def _on_postgresql(url: str) -> dict[str, str]:
+    """The longer mutations may take, the longer a server that has fallen silent keeps the lock."""
+    return {"CAMBER_DATABASE_URL": url, "CAMBER_MUTATION_SECONDS": "1"}
 
 
 def _ports_that_stay_free(count: int) -> list[int]:

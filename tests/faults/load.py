@@ -114,6 +114,14 @@ class Load:
             time.sleep(0.02)
         return time.monotonic() - began
 
+    def wait_for_reads(self) -> None:
+        """Wait until everybody who reads has been answered."""
+        deadline = time.monotonic() + PATIENCE
+        while not all(reader.done.total() for reader in self.readers):
+            assert time.monotonic() < deadline, f"somebody who reads is never answered\n{self.fleet.printed}"
+            self._raise_faults()
+            time.sleep(0.02)
+
     # Comparing
 
     def settle(self) -> State:
@@ -216,9 +224,9 @@ def load_on(fleet: Fleet, seed: int = SEED, *, fresh_connections: bool = False) 
     try:
         load.start()
         load.wait_for_writes(5)
+        load.wait_for_reads()
         yield load
         load.stop()
-        assert all(reader.done.total() for reader in load.readers), "somebody who reads was never answered"
         load.settle()
     finally:
         load.close()

@@ -47,7 +47,7 @@ IN_DOUBT = {
     "the empty commit behind it": [("after", "COMMIT"), ("after", "SELECT token FROM commits")],
 }
 """Steps that are taken where a COMMIT's connection is cut, and by what it is known that they are the next."""
-SECONDS_TO_GO_ON = 20.0
+SECONDS_TO_GO_ON = 30.0
 """Within which the others must write again: a lock whose holder is silent is given up after some seconds."""
 SECONDS_TO_COME_BACK = 60.0
 
@@ -90,7 +90,7 @@ def strike(proxy: Proxy, step: str, moment: str, act: Act, *, skip: int) -> bool
 
     place([*IN_DOUBT.get(step, []), (moment, STEPS[step])], skip)
     try:
-        return has_happened.wait(20.0)
+        return has_happened.wait(30.0)
     finally:
         for each in placed:
             each.cancel()

@@ -14,7 +14,7 @@ from tests.faults.fleet import Fleet
 from tests.faults.load import SEED, load_on, only_long, rounds
 from tests.postgres.cluster import Cluster
 
-SECONDS_TO_GO_ON = 30.0
+SECONDS_TO_GO_ON = 60.0
 
 pytestmark = pytest.mark.torture
 

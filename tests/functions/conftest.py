@@ -12,7 +12,10 @@ import pytest
 
 from camber import Table
 from camber.testing import Backend
+from tests.database.conftest import unhurried_postgres
 from tests.functions.deployments import Functions, deployed
+
+__all__ = ["unhurried_postgres"]
 
 Serve = Callable[..., Backend]
 Write = Callable[..., Path]

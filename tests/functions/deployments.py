@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -16,16 +17,22 @@ from camber.functions import application_of
 from camber.identity import ANONYMOUS, OPERATOR, Caller, Identity
 from camber.settings import Settings
 from camber.testing import Backend
+from tests.database.playground import limited
 
 T = TypeVar("T")
 
 Functions = Mapping[str, Callable[..., Any]] | Iterable[RegisteredFunction[..., Any]]
 
+PATIENCE = 60.0
+"""How long to wait for what must come."""
+UNHURRIED: dict[str, Any] = {"query_seconds": 120.0, "mutation_seconds": 120.0}
+"""Limits that no machine exceeds which stands still for a while."""
+
 
 def deployed(functions: Functions, *tables: Table[Any], check: bool = True, **settings: Any) -> Backend:
-    """A backend that serves these functions."""
+    """A backend that serves these functions, which have time; `limited` gives some of the calls less."""
     schema = define_schema(*tables, schema_validation=check)
-    return Backend.in_memory(schema, functions, settings=Settings(**{"dev": True, **settings}))
+    return Backend.in_memory(schema, functions, settings=Settings(**{"dev": True, **UNHURRIED, **settings}))
 
 
 def declared(function: RegisteredFunction[..., Any], path: str = "things:one") -> RegisteredFunction[..., Any]:
@@ -75,16 +82,39 @@ def in_background(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def together(backend: Backend, *calls: tuple[str, Mapping[str, Any], Caller], kind: Any = "query") -> list[Outcome]:
-    """Calls that reach the server in one moment, on its event loop."""
+def until(condition: Callable[[], object]) -> None:
+    """Wait until this is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+async def all_taken_in(backend: Backend) -> None:
+    """Wait until all calls that were begun on this loop wait to be run, or have been refused."""
+    await asyncio.sleep(0)
+    looked = asyncio.Event()  # on PostgreSQL a query waits for a look at what others have committed first
+    backend.engine.when_current(lambda _: looked.set())
+    await looked.wait()
+
+
+def together(
+    backend: Backend,
+    *calls: tuple[str, Mapping[str, Any], Caller],
+    kind: Any = "query",
+    then: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """Calls that reach the server in one moment, on its event loop; `then` happens when all of them wait."""
 
     async def main() -> list[Outcome]:
         engine = backend.engine
         engine.attach(asyncio.get_running_loop())
         runs = [
-            engine.run(path, json.dumps(args).encode(), caller, kind=kind, request_id="")
+            asyncio.ensure_future(engine.run(path, json.dumps(args).encode(), caller, kind=kind, request_id=""))
             for path, args, caller in calls
         ]
+        await all_taken_in(backend)
+        then()
         return await asyncio.gather(*runs)
 
     return asyncio.run(main())
@@ -93,12 +123,17 @@ def together(backend: Backend, *calls: tuple[str, Mapping[str, Any], Caller], ki
 __all__ = [
     "ANONYMOUS",
     "OPERATOR",
+    "PATIENCE",
+    "UNHURRIED",
     "HeldClock",
+    "all_taken_in",
     "call",
     "declared",
     "deployed",
     "in_background",
+    "limited",
     "message",
     "somebody",
     "together",
+    "until",
 ]

@@ -33,7 +33,18 @@ from camber.errors import DataFolderError, DataFolderInUseError, RequestError, S
 from camber.functions import Application, application_of
 from camber.settings import Settings
 from tests.functions.conftest import Serve
-from tests.functions.deployments import ANONYMOUS, OPERATOR, call, in_background, message, together
+from tests.functions.deployments import (
+    ANONYMOUS,
+    OPERATOR,
+    PATIENCE,
+    UNHURRIED,
+    call,
+    in_background,
+    limited,
+    message,
+    together,
+    until,
+)
 
 NOTES = define_table("notes", {"text": v.string()})
 
@@ -202,7 +213,7 @@ def test_who_asks_after_the_reload_does_not_join_a_run_of_before(serve: Serve) -
 
     def hold(ctx: QueryCtx) -> None:
         begun.set()
-        gate.wait(timeout=10)
+        gate.wait(PATIENCE)
 
     @query(name="version")
     def old(ctx: QueryCtx) -> str:
@@ -212,9 +223,9 @@ def test_who_asks_after_the_reload_does_not_join_a_run_of_before(serve: Serve) -
     def new(ctx: QueryCtx) -> str:
         return "new"
 
-    backend = serve({"it:version": old, "it:hold": query(hold)}, query_threads=1, query_seconds=30.0)
+    backend = serve({"it:version": old, "it:hold": query(hold)}, query_threads=1)
     in_background(lambda: call(backend, "it:hold"))
-    begun.wait(timeout=5)
+    assert begun.wait(PATIENCE)
     before = in_background(lambda: call(backend, "it:version").value)
     time.sleep(0.05)
     backend.engine.reload_sync(application({"it:version": new}))
@@ -222,8 +233,8 @@ def test_who_asks_after_the_reload_does_not_join_a_run_of_before(serve: Serve) -
     time.sleep(0.05)
     gate.set()
 
-    assert before.result(timeout=5) in (b'"old"', b'"new"')
-    assert after.result(timeout=5) == b'"new"'
+    assert before.result(PATIENCE) in (b'"old"', b'"new"')
+    assert after.result(PATIENCE) == b'"new"'
     assert call(backend, "it:version").value == b'"new"'
 
 
@@ -381,18 +392,15 @@ def test_after_three_functions_that_never_came_back_it_asks_to_be_replaced(serve
     def stuck_too(ctx: MutationCtx) -> None:
         stop.wait()
 
-    backend = serve(
-        {**FUNCTIONS, "it:stuck": stuck, "it:stuckToo": stuck_too}, NOTES, query_seconds=0.05, mutation_seconds=0.05
-    )
+    backend = serve({**FUNCTIONS, "it:stuck": stuck, "it:stuckToo": stuck_too}, NOTES)
     told: list[object] = []
     backend.engine.on_unhealthy = lambda: told.append(backend.engine.ready())
     for path, kind in (("it:stuck", "query"), ("it:stuckToo", "mutation"), ("it:stuckToo", "mutation")):
         assert told == []
         assert backend.engine.ready() is None
-        assert "timed out" in message(call(backend, path, kind=kind))
-    deadline = time.monotonic() + 5
-    while not told and time.monotonic() < deadline:
-        time.sleep(0.01)
+        with limited(backend, query_seconds=0.05, mutation_seconds=0.05):
+            assert "timed out" in message(call(backend, path, kind=kind))
+    until(lambda: told)
 
     assert told == ["3 functions did not stop when their time was over; restarting"]
     backend.run("it:add", {"text": "a"})
@@ -404,7 +412,7 @@ def test_after_three_functions_that_never_came_back_it_asks_to_be_replaced(serve
 
 
 def opened(data: Path, *, create: bool = False) -> Engine:
-    return Engine.open(application(FUNCTIONS, NOTES), data, settings=Settings(dev=True), create=create)
+    return Engine.open(application(FUNCTIONS, NOTES), data, settings=Settings(dev=True, **UNHURRIED), create=create)
 
 
 def test_what_was_stored_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
@@ -451,9 +459,7 @@ def test_calls_after_the_end_are_refused(serve: Serve) -> None:
 
     for path, kind, args in (("it:count", "query", {}), ("it:add", "mutation", {"text": "a"})):
         with pytest.raises(StorageError, match="shutting down"):
-            in_background(lambda path=path, kind=kind, args=args: call(backend, path, args, kind=kind)).result(
-                timeout=5
-            )
+            in_background(lambda path=path, kind=kind, args=args: call(backend, path, args, kind=kind)).result(PATIENCE)
 
 
 def test_what_waits_when_it_is_closed_is_answered(serve: Serve) -> None:
@@ -468,7 +474,7 @@ def test_what_waits_when_it_is_closed_is_answered(serve: Serve) -> None:
     backend.close()
 
     for one in waiting:
-        error = one.exception(timeout=5)
+        error = one.exception(PATIENCE)
         assert one.result().ok if error is None else "shutting down" in str(error)
 
 

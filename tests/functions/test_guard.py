@@ -17,7 +17,7 @@ from camber import ActionCtx, MutationCtx, QueryCtx
 from camber.errors import ForbiddenIOError
 from camber.testing import Backend
 from tests.functions.conftest import Serve
-from tests.functions.deployments import deployed
+from tests.functions.deployments import PATIENCE, deployed
 
 
 def open_socket() -> None:
@@ -168,12 +168,12 @@ def test_other_threads_are_not_held_back(serve: Serve) -> None:
 
     def wait(ctx: MutationCtx) -> bool:
         waiting.set()
-        return reached.wait(timeout=5)
+        return reached.wait(PATIENCE)
 
-    backend = serve({"world:wait": wait}, mutation_seconds=10.0)
+    backend = serve({"world:wait": wait})
 
     def reach() -> None:
-        waiting.wait(timeout=5)
+        waiting.wait(PATIENCE)
         open_socket()
         reached.set()
 

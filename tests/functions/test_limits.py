@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from camber import ActionCtx, MutationCtx, QueryCtx, define_table, query, v
+from camber.backend import Outcome
 from camber.errors import FunctionTimeoutError
 from camber.values import normalize, size_of
 from tests.functions.conftest import Serve
-from tests.functions.deployments import call, in_background, message, somebody, together
+from tests.functions.deployments import PATIENCE, UNHURRIED, call, in_background, limited, message, somebody, until
 
 MIB = 1 << 20
 NOTES = define_table("notes", {"text": v.string()})
@@ -91,12 +93,15 @@ def test_the_limit_of_results_is_16_mib(serve: Serve) -> None:
 
 # Time
 
-STOP = threading.Event()
+STOP, BEGUN = threading.Event(), threading.Event()
+LOGGED: list[str] = []
 
 
 @pytest.fixture(autouse=True)
 def _stop_at_the_end(serve: Serve) -> Iterator[None]:  # before what is served is closed
     STOP.clear()
+    BEGUN.clear()
+    LOGGED.clear()
     yield
     STOP.set()
     time.sleep(0.01)
@@ -108,7 +113,7 @@ def loop() -> None:
 
 
 def sleep() -> None:
-    STOP.wait()
+    STOP.wait(PATIENCE)
 
 
 def catch_all() -> None:
@@ -128,11 +133,13 @@ WAYS: dict[str, Callable[[], None]] = {"loop": loop, "sleep": sleep, "catch all"
 
 def ask_long(ctx: QueryCtx, *, how: str, key: float = 0) -> None:
     ctx.log("begun")
+    LOGGED.append("[LOG] 'begun'")
     WAYS[how]()
 
 
 def do_long(ctx: MutationCtx, *, how: str) -> None:
     ctx.log("begun")
+    LOGGED.append("[LOG] 'begun'")
     ctx.db.insert(NOTES, {"text": "never"})
     WAYS[how]()
 
@@ -154,14 +161,15 @@ QUICK: dict[str, Any] = {"query_seconds": 0.2, "mutation_seconds": 0.2}
 def test_a_function_that_does_not_end_is_refused_in_words_and_the_next_one_runs(
     serve: Serve, path: str, kind: str, how: str
 ) -> None:
-    backend = serve(LONG, NOTES, **QUICK)
+    backend = serve(LONG, NOTES)
     began = time.monotonic()
-    outcome = call(backend, path, {"how": how}, kind=kind)
+    with limited(backend, **QUICK):
+        outcome = call(backend, path, {"how": how}, kind=kind)
     took = time.monotonic() - began
 
     assert message(outcome).split("\n")[0] == "Uncaught Error: Function execution timed out (maximum duration: 0.2s)"
     assert isinstance(outcome.exception, FunctionTimeoutError)
-    assert took < 3
+    assert took < PATIENCE / 2
     backend.run("it:add")
     assert backend.run("it:count") == 1
     assert backend.engine.ready() is None
@@ -171,29 +179,28 @@ def test_a_function_that_does_not_end_is_refused_in_words_and_the_next_one_runs(
 def test_what_it_logged_until_then_is_told(serve: Serve, path: str, kind: str) -> None:
     backend = serve(LONG, NOTES, **QUICK)
 
-    assert call(backend, path, {"how": "loop"}, kind=kind).log_lines == ["[LOG] 'begun'"]
+    assert call(backend, path, {"how": "loop"}, kind=kind).log_lines == LOGGED
 
 
 def test_a_slow_query_delays_only_those_who_wait_for_it(serve: Serve) -> None:
-    backend = serve(LONG, NOTES, query_seconds=1.5)
+    backend = serve(LONG, NOTES)
     slow = in_background(lambda: call(backend, "it:ask", {"how": "loop"}))
-    time.sleep(0.05)
-    began = time.monotonic()
+    until(lambda: LOGGED)
     for key in range(5):
         assert backend.run("it:count", {"key": key}) == key
         backend.run("it:add")
-    took = time.monotonic() - began
 
-    assert not slow.done(), f"five look-ups and writes took {took:.1f} s"
+    assert not slow.done()
     STOP.set()
-    assert slow.result(timeout=5).ok
+    assert slow.result(PATIENCE).ok
 
 
 def test_queries_that_never_come_back_cost_their_threads_and_nobody_else(serve: Serve) -> None:
-    backend = serve(LONG, NOTES, query_threads=2, **QUICK)
+    backend = serve(LONG, NOTES, query_threads=2)
 
     for key in range(2):
-        assert not call(backend, "it:ask", {"how": "sleep", "key": key}).ok
+        with limited(backend, **QUICK):
+            assert not call(backend, "it:ask", {"how": "sleep", "key": key}).ok
     assert backend.run("it:count") == 0
 
 
@@ -201,15 +208,29 @@ def test_those_who_share_a_run_that_looked_at_its_caller_each_get_their_own(serv
     def ask(ctx: QueryCtx) -> str | None:
         identity = ctx.auth.get_user_identity()
         if identity and identity.subject == "ann":
+            BEGUN.set()
             loop()
         return identity.subject if identity else None
 
-    backend = serve({**LONG, "it:ask": query(ask)}, NOTES, query_threads=1, **QUICK)
-    blocker = in_background(lambda: call(backend, "it:ask", by=somebody("ann")))
-    time.sleep(0.05)  # its run has begun, so that the next ones wait together for one run
-    ann, bob, other_ann = together(backend, *(("it:ask", {}, somebody(name)) for name in ("ann", "bob", "ann")))
+    backend = serve({**LONG, "it:ask": query(ask)}, NOTES, query_threads=1)
+
+    async def asked(*names: str) -> list[Outcome]:
+        engine, runs = backend.engine, list[asyncio.Task[Outcome]]()
+        engine.attach(asyncio.get_running_loop())
+        for name in names:
+            with limited(backend, **(QUICK if name == "ann" else UNHURRIED)):
+                run = engine.run("it:ask", b"{}", somebody(name), kind="query", request_id="")
+                runs.append(asyncio.create_task(run))
+                await asyncio.sleep(0)
+        return await asyncio.gather(*runs)
+
+    with limited(backend, **QUICK):
+        blocker = in_background(lambda: call(backend, "it:ask", by=somebody("ann")))
+        # Its run has begun, so that the next ones wait together for one run.
+        until(lambda: BEGUN.is_set() or blocker.done())
+    ann, bob, other_ann = asyncio.run(asked("ann", "bob", "ann"))
 
     assert not ann.ok
     assert not other_ann.ok
     assert bob.value == b'"bob"'
-    assert not blocker.result(timeout=5).ok
+    assert not blocker.result(PATIENCE).ok

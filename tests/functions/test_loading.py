@@ -17,6 +17,7 @@ from camber.functions import Application, load_application, reload_application
 from camber.settings import Settings
 from camber.testing import Backend
 from tests.functions.conftest import Write
+from tests.functions.deployments import UNHURRIED
 
 pytestmark = pytest.mark.usefixtures("modules_as_before")
 
@@ -61,7 +62,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def run(application: Application, path: str, args: Any = None) -> Any:
-    with Backend(application, settings=Settings(dev=True)) as backend:
+    with Backend(application, settings=Settings(dev=True, **UNHURRIED)) as backend:
         return backend.run(path, args or {})
 
 
@@ -114,7 +115,7 @@ def test_loading_twice_gives_the_same_functions(write: Write) -> None:
     first, second = load_application(folder), load_application(folder)
 
     assert first.functions["tasks:one"] is second.functions["tasks:one"]
-    with Backend(second) as backend:
+    with Backend(second, settings=Settings(dev=True, **UNHURRIED)) as backend:
         assert backend.run(importlib.import_module("shop.tasks").one) == "one"
 
 
@@ -404,7 +405,7 @@ def fill(ctx: MutationCtx) -> list[int]:
     return [len(by_name), len(by_other), ctx.db.query("Things").count()]
 """
     folder = write("shop", {"schema.py": schema, "things.py": functions})
-    with Backend.load(folder) as backend:
+    with Backend.load(folder, settings=Settings(dev=True, **UNHURRIED)) as backend:
         assert backend.run("things:fill") == [1.0, 0.0, 2.0]
         views = [
             str(name) for (name,) in backend.sql("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name")

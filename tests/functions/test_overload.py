@@ -13,7 +13,7 @@ from camber import MutationCtx, QueryCtx, define_table, mutation, query, v
 from camber.errors import RequestError
 from camber.testing import Backend
 from tests.functions.conftest import Serve
-from tests.functions.deployments import ANONYMOUS, call, in_background
+from tests.functions.deployments import ANONYMOUS, PATIENCE, all_taken_in, call, in_background
 
 NOTES = define_table("notes", {"text": v.string()})
 GATE, BUSY = threading.Event(), threading.Event()
@@ -30,13 +30,13 @@ def _open_at_the_end(serve: Serve) -> Iterator[None]:
 @query
 def hold_query(ctx: QueryCtx) -> None:
     BUSY.set()
-    GATE.wait(timeout=10)
+    GATE.wait(PATIENCE)
 
 
 @mutation
 def hold_mutation(ctx: MutationCtx) -> None:
     BUSY.set()
-    GATE.wait(timeout=10)
+    GATE.wait(PATIENCE)
 
 
 @query
@@ -50,7 +50,6 @@ def add(ctx: MutationCtx) -> None:
 
 
 FUNCTIONS = {"it:holdQuery": hold_query, "it:holdMutation": hold_mutation, "it:count": count, "it:add": add}
-PATIENT: dict[str, Any] = {"query_seconds": 30.0, "mutation_seconds": 30.0}
 
 
 def answers(backend: Backend, path: str, arguments: list[bytes], kind: Any, *, then: Any) -> list[Any]:
@@ -60,7 +59,7 @@ def answers(backend: Backend, path: str, arguments: list[bytes], kind: Any, *, t
         backend.engine.attach(asyncio.get_running_loop())
         runs = [backend.engine.run(path, text, ANONYMOUS, kind=kind, request_id="") for text in arguments]
         tasks = [asyncio.ensure_future(run) for run in runs]
-        await asyncio.sleep(0.05)
+        await all_taken_in(backend)
         then()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -68,9 +67,9 @@ def answers(backend: Backend, path: str, arguments: list[bytes], kind: Any, *, t
 
 
 def test_mutations_beyond_those_that_may_wait_are_refused_and_the_others_are_stored(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, NOTES, queued_mutations=5, **PATIENT)
+    backend = serve(FUNCTIONS, NOTES, queued_mutations=5)
     in_background(lambda: backend.run("it:holdMutation"))
-    BUSY.wait(timeout=5)
+    assert BUSY.wait(PATIENCE)
     ended = answers(backend, "it:add", [b"{}"] * 20, "mutation", then=GATE.set)
 
     refused = [one for one in ended if isinstance(one, RequestError)]
@@ -81,9 +80,9 @@ def test_mutations_beyond_those_that_may_wait_are_refused_and_the_others_are_sto
 
 
 def test_queries_beyond_those_that_may_wait_are_refused(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, NOTES, queued_queries=5, query_threads=1, **PATIENT)
+    backend = serve(FUNCTIONS, NOTES, queued_queries=5, query_threads=1)
     in_background(lambda: backend.run("it:holdQuery"))
-    BUSY.wait(timeout=5)
+    assert BUSY.wait(PATIENCE)
     arguments = [b'{"key":%d}' % key for key in range(20)]
     ended = answers(backend, "it:count", arguments, "query", then=GATE.set)
 
@@ -94,19 +93,19 @@ def test_queries_beyond_those_that_may_wait_are_refused(serve: Serve) -> None:
 
 
 def test_queries_that_share_a_run_take_one_place(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, NOTES, queued_queries=1, query_threads=1, **PATIENT)
+    backend = serve(FUNCTIONS, NOTES, queued_queries=1, query_threads=1)
     in_background(lambda: backend.run("it:holdQuery"))
-    BUSY.wait(timeout=5)
+    assert BUSY.wait(PATIENCE)
     ended = answers(backend, "it:count", [b"{}"] * 20, "query", then=GATE.set)
 
     assert [one.value for one in ended] == [b"0.0"] * 20
 
 
 def test_kept_results_are_given_also_when_no_query_can_be_taken(serve: Serve) -> None:
-    backend = serve(FUNCTIONS, NOTES, queued_queries=1, query_threads=1, **PATIENT)
+    backend = serve(FUNCTIONS, NOTES, queued_queries=1, query_threads=1)
     backend.run("it:count", {"key": 0})
     in_background(lambda: backend.run("it:holdQuery"))
-    BUSY.wait(timeout=5)
+    assert BUSY.wait(PATIENCE)
     in_background(lambda: backend.run("it:count", {"key": 1}))
 
     assert call(backend, "it:count", {"key": 0}).value == b"0.0"

@@ -11,7 +11,9 @@ from camber import MutationCtx, define_schema, define_table, mutation, v
 from camber.backend import Outcome
 from camber.errors import RequestError
 from camber.identity import ANONYMOUS, OPERATOR, Caller, Identity
+from camber.settings import Settings
 from camber.testing import Backend
+from tests.functions.deployments import UNHURRIED
 
 NOTES = define_table("notes", {"text": v.string()})
 
@@ -28,7 +30,8 @@ def person(subject: str, **claims: object) -> Caller:
 
 def asked(caller: Caller, then: Caller) -> list[Any]:
     """What two of them get who ask for the first request of the same session, one after the other."""
-    with Backend.in_memory(define_schema(NOTES), {"notes:add": add}) as backend:
+    settings = Settings(dev=True, **UNHURRIED)
+    with Backend.in_memory(define_schema(NOTES), {"notes:add": add}, settings=settings) as backend:
 
         async def ask(caller: Caller) -> Any:
             done = asyncio.get_running_loop().create_future()

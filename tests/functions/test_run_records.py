@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -99,12 +100,14 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 
 def test_a_run_is_noted_with_its_lines_also_where_clients_are_told_none(backend: Backend) -> None:
+    began = time.perf_counter()
     call(backend, "things:greet", {"name": SECRET}, by=somebody("ada"), request_id="r1")
+    took = time.perf_counter() - began
 
     record = only_record(backend)
     assert (record.kind, record.path, record.request_id, record.origin) == ("query", "things:greet", "r1", "HttpApi")
     assert (record.lines, record.error, record.identity) == (("[INFO] 'greeting'",), None, "user")
-    assert 0 < record.seconds < 5
+    assert 0 < record.seconds < took
 
 
 def test_a_failure_is_noted_with_its_text_and_place(backend: Backend) -> None:

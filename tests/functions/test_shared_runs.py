@@ -14,19 +14,20 @@ from camber import MutationCtx, QueryCtx, define_table, internal_query, mutation
 from camber.identity import Caller
 from camber.testing import Backend
 from tests.functions.conftest import Serve
-from tests.functions.deployments import ANONYMOUS, OPERATOR, call, in_background, somebody, together
+from tests.functions.deployments import ANONYMOUS, OPERATOR, PATIENCE, call, in_background, somebody, together, until
 
 COUNTERS = define_table("counters", {"name": v.string(), "n": v.number()}).index("by_name", ["name"], unique=True)
 FLAGS = define_table("flags", {"on": v.boolean()})
 
 ANN, BOB = somebody("ann"), somebody("bob")
-GATE = threading.Event()
+GATE, HELD = threading.Event(), threading.Event()
 RUNS: list[str] = []
 
 
 @pytest.fixture(autouse=True)
 def _from_the_start(serve: Serve) -> Iterator[None]:
     GATE.clear()
+    HELD.clear()
     RUNS.clear()
     yield
     GATE.set()
@@ -51,7 +52,8 @@ def increment(ctx: MutationCtx, *, name: str) -> float:
 
 @query
 def hold(ctx: QueryCtx) -> None:
-    GATE.wait(timeout=10)
+    HELD.set()
+    GATE.wait(PATIENCE)
 
 
 @query
@@ -94,21 +96,18 @@ FUNCTIONS = {
 def busy(backend: Backend) -> None:
     """Have the only query thread wait at the gate, so that what comes now waits together."""
     in_background(lambda: call(backend, "it:hold"))
-    time.sleep(0.1)
+    assert HELD.wait(PATIENCE)
 
 
 def released(backend: Backend, *calls: tuple[str, dict[str, Any], Caller]) -> list[bytes | None]:
     """What calls give that come while the only thread is busy, and all wait when it is free again."""
     busy(backend)
-    answers = in_background(lambda: together(backend, *calls))
-    time.sleep(0.1)
-    GATE.set()
-    return [answer.value for answer in answers.result(timeout=10)]
+    return [answer.value for answer in together(backend, *calls, then=GATE.set)]
 
 
 @pytest.fixture
 def backend(serve: Serve) -> Backend:
-    return serve(FUNCTIONS, COUNTERS, FLAGS, query_threads=1, query_seconds=30.0)
+    return serve(FUNCTIONS, COUNTERS, FLAGS, query_threads=1)
 
 
 # One run for many
@@ -192,11 +191,11 @@ def test_reads_are_never_older_than_writes_acknowledged_before_them(serve: Serve
     for thread in threads_:
         thread.start()
     time.sleep(0.7)
+    until(lambda: min(acknowledged.values()) > 1)
     stop.set()
     for thread in threads_:
         thread.join()
 
-    assert min(acknowledged.values()) > 1
     assert stale == []
 
 
@@ -207,18 +206,18 @@ def test_a_query_that_has_begun_is_not_joined_by_one_that_may_know_more(serve: S
     def look(ctx: QueryCtx) -> int:
         found = ctx.db.query(COUNTERS).count()
         begun.set()
-        GATE.wait(timeout=10)
+        GATE.wait(PATIENCE)
         return found
 
-    backend = serve({**FUNCTIONS, "it:look": look}, COUNTERS, FLAGS, query_seconds=30.0)
+    backend = serve({**FUNCTIONS, "it:look": look}, COUNTERS, FLAGS)
     old = in_background(lambda: backend.run("it:look"))
-    begun.wait(timeout=5)
+    assert begun.wait(PATIENCE)
     backend.run("it:increment", {"name": "a"})
     new = in_background(lambda: backend.run("it:look"))
     time.sleep(0.1)
     GATE.set()
 
-    assert (old.result(timeout=5), new.result(timeout=5)) == (0, 1)
+    assert (old.result(PATIENCE), new.result(PATIENCE)) == (0, 1)
     assert backend.run("it:look") == 1
 
 

@@ -19,7 +19,7 @@ MODEL = REPOSITORY / "src/camber/storage/postgres/commit_protocol.pml"
 PAGE = REPOSITORY / "docs/explanation/commit-protocol.md"
 TORTURE = bool(os.environ.get("CAMBER_TORTURE"))
 MEGABYTES = 4096
-SECONDS = 1800 if TORTURE else 300
+SECONDS = 1800 if TORTURE else 900
 
 pytestmark = [
     pytest.mark.torture,

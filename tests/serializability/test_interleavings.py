@@ -82,7 +82,7 @@ class Servers:
         application = application_of("interleavings", SCHEMA, {READ: query(read), WRITE: mutation(write)})
         storage = open_storage(data, create=True, durable=False, database_url=database_url)
         # Those that wait for each other here do so for as long as a busy machine needs.
-        settings = Settings(dev=True, mutation_seconds=PATIENCE)
+        settings = Settings(dev=True, mutation_seconds=PATIENCE, query_seconds=PATIENCE)
         return stack.enter_context(closing(Engine(application, storage, data=data, settings=settings)))
 
     def always(self, body: Callable[[QueryCtx], Any]) -> Callable[[int], Any]:

@@ -27,7 +27,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], 
 
         def open_with(**settings: object) -> Client:
             data = tmp_path_factory.mktemp("deployment") / "data"
-            chosen = Settings.from_env({}, **{"dev": True, "database_url": new_database(), **settings})
+            unhurried = {"mutation_seconds": 60.0, "query_seconds": 60.0}
+            chosen = Settings.from_env({}, **{"dev": True, "database_url": new_database(), **unhurried, **settings})
             backend = Backend.open(load_application(APPLICATION), data, settings=chosen, create=True)
             backends.append(backend)
             admin_key(data, create=True)

@@ -8,7 +8,6 @@ import json
 import re
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from camber.server.app import Api
 from tests.client.telling import tell, until
 from tests.clients.sync_driver import NAMES, NPM_PACKAGES, running_sync_client
 from tests.server.conftest import Opening
+from tests.wire.gate import Gate
 from tests.wire.loose_wire import LooseWire, loose_wire
 from tests.wire.raw_client import Message, RawClient, adding, raw_client
 from tests.wire.running_server import REPOSITORY, RunningServer, running_server
@@ -39,8 +39,14 @@ class Restarts:
         self.first = self.server = self._start()
         self.wire: LooseWire = stack.enter_context(loose_wire(self.server.port))
 
-    def stop(self) -> None:
-        self.server.process.send_signal(signal.SIGTERM)
+    def stop_with_somebody_at(self, gate: Gate) -> None:
+        """Tell it to stop while a function waits at the gate, let that go on, and wait for the end."""
+        gate.wait_until_reached()
+        tell_to_stop(self.server)
+        gate.open()
+        self.wait()
+
+    def wait(self) -> None:
         assert self.server.process.wait(PATIENCE) == 0
 
     def start(self) -> None:
@@ -52,8 +58,9 @@ class Restarts:
 
 
 def start(data: Path, **settings: object) -> Any:
-    own = {f"CAMBER_{name.upper()}": str(value) for name, value in settings.items()}
-    return running_server(APPLICATION, data, env={"CAMBER_DEV": "1", "CAMBER_MUTATION_SECONDS": "20", **own})
+    """A server that waits for what runs longer than any of these tests takes, unless the settings say otherwise."""
+    own = {f"CAMBER_{name.upper()}": str(value) for name, value in {"shutdown_seconds": 60, **settings}.items()}
+    return running_server(APPLICATION, data, env={"CAMBER_DEV": "1", **own})
 
 
 @pytest.fixture
@@ -68,14 +75,26 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
         yield running
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Holds up what a test calls at it."""
+    return Gate(tmp_path / "gate")
+
+
 def begin(connection: http.client.HTTPConnection, kind: str, path: str, **args: object) -> None:
     """Send a call, whose answer comes later."""
     connection.request("POST", f"/api/{kind}", json.dumps({"path": path, "args": args}))
-    time.sleep(0.3)
+
+
+def tell_to_stop(server: RunningServer) -> None:
+    """Returns when it has begun to: somebody for whom nothing runs has been sent away."""
+    with raw_client(server.url) as bystander:
+        server.process.send_signal(signal.SIGTERM)
+        assert goodbye_of(bystander)[0] == 1001
 
 
 def refuses_connections(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
         return False
     return True
 
@@ -124,13 +143,14 @@ def test_whoever_had_connected_before_it_was_told_is_answered(server: RunningSer
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_it_takes_no_connection_while_it_finishes_what_runs(server: RunningServer) -> None:
+def test_it_takes_no_connection_while_it_finishes_what_runs(server: RunningServer, gate: Gate) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
-    begin(connection, "action", "counters:wait", seconds=2)
-    server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    begin(connection, "action", "gates:waitAt", gate=gate.path)
+    gate.wait_until_reached()
+    tell_to_stop(server)
     refused = refuses_connections(server.port), refuses_connections(server.site_port)
     was_running = server.process.poll() is None
+    gate.open()
     answered = connection.getresponse()
     body = json.loads(answered.read())
 
@@ -140,10 +160,10 @@ def test_it_takes_no_connection_while_it_finishes_what_runs(server: RunningServe
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_a_mutation_that_runs_is_stored_and_its_caller_told(restarts: Restarts) -> None:
+def test_a_mutation_that_runs_is_stored_and_its_caller_told(restarts: Restarts, gate: Gate) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", restarts.server.port, timeout=PATIENCE)
-    begin(connection, "mutation", "counters:addSlowly", name="x", by=1, seconds=1.5)
-    restarts.stop()
+    begin(connection, "mutation", "gates:addAt", gate=gate.path, name="x", by=1)
+    restarts.stop_with_somebody_at(gate)
     answer = json.loads(connection.getresponse().read())
     restarts.start()
 
@@ -168,16 +188,18 @@ def test_it_says_that_it_is_not_ready(opened: Opening) -> None:
 # Live clients.
 
 
-def test_clients_for_whom_nothing_runs_are_sent_away_at_once(server: RunningServer) -> None:
+def test_clients_for_whom_nothing_runs_are_sent_away_at_once(server: RunningServer, gate: Gate) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     with raw_client(server.url) as client, raw_client(server.url) as speechless:
         client.connect()
         client.modify(adding(0, "counters:get", name="x"))
         client.hear_value(0, 0)
-        begin(connection, "action", "counters:wait", seconds=3)
+        begin(connection, "action", "gates:waitAt", gate=gate.path)
+        gate.wait_until_reached()
         server.process.send_signal(signal.SIGTERM)
         ends = [goodbye_of(each) for each in (client, speechless)]
         still_runs = server.process.poll() is None
+        gate.open()
 
     assert ends == [(1001, "ServerRestarting")] * 2
     assert still_runs
@@ -185,15 +207,16 @@ def test_clients_for_whom_nothing_runs_are_sent_away_at_once(server: RunningServ
 
 
 def test_a_client_is_told_how_its_mutation_ended_and_shown_what_it_wrote_before_it_is_sent_away(
-    server: RunningServer,
+    server: RunningServer, gate: Gate
 ) -> None:
     with raw_client(server.url) as client:
         client.connect()
         client.modify(adding(0, "counters:get", name="x"))
         client.hear_value(0, 0)
-        client.mutation(0, "counters:addSlowly", name="x", by=2, seconds=1)
-        time.sleep(0.3)
-        server.process.send_signal(signal.SIGTERM)
+        client.mutation(0, "gates:addAt", gate=gate.path, name="x", by=2)
+        gate.wait_until_reached()
+        tell_to_stop(server)
+        gate.open()
         response = client.hear_response()
         client.hear_value(0, 2)
         end = goodbye_of(client)
@@ -203,12 +226,13 @@ def test_a_client_is_told_how_its_mutation_ended_and_shown_what_it_wrote_before_
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_a_client_is_told_how_its_action_ended_before_it_is_sent_away(server: RunningServer) -> None:
+def test_a_client_is_told_how_its_action_ended_before_it_is_sent_away(server: RunningServer, gate: Gate) -> None:
     with raw_client(server.url) as client:
         client.connect()
-        client.action(0, "counters:wait", seconds=1)
-        time.sleep(0.3)
-        server.process.send_signal(signal.SIGTERM)
+        client.action(0, "gates:waitAt", gate=gate.path)
+        gate.wait_until_reached()
+        tell_to_stop(server)
+        gate.open()
         response = client.hear_response()
         end = goodbye_of(client)
 
@@ -216,21 +240,23 @@ def test_a_client_is_told_how_its_action_ended_before_it_is_sent_away(server: Ru
     assert end == (1001, "ServerRestarting")
 
 
-def test_what_has_not_begun_is_left_to_the_next_server_and_nothing_is_done_twice(restarts: Restarts) -> None:
+def test_what_has_not_begun_is_left_to_the_next_server_and_nothing_is_done_twice(
+    restarts: Restarts, gate: Gate
+) -> None:
     with raw_client(restarts.server.url) as client:
         client.connect()
-        client.mutation(0, "counters:addSlowly", name="x", by=1, seconds=1)
+        client.mutation(0, "gates:addAt", gate=gate.path, name="x", by=1)
         client.mutation(1, "counters:add", name="x", by=10)
-        time.sleep(0.3)
-        restarts.server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        gate.wait_until_reached()
+        tell_to_stop(restarts.server)
         client.mutation(2, "counters:add", name="x", by=100)
+        gate.open()
         heard, code = everything(client)
-    restarts.stop()
+    restarts.wait()
     restarts.start()
     with raw_client(restarts.server.url) as again:
         again.connect(client.session_id)
-        again.mutation(0, "counters:addSlowly", name="x", by=1, seconds=1)
+        again.mutation(0, "gates:addAt", gate=gate.path, name="x", by=1)
         again.mutation(1, "counters:add", name="x", by=10)
         again.mutation(2, "counters:add", name="x", by=100)
         answers: list[Any] = []
@@ -244,11 +270,11 @@ def test_what_has_not_begun_is_left_to_the_next_server_and_nothing_is_done_twice
     assert [answer["result"] for answer in answers] == [1, 11, 111]
 
 
-def test_what_takes_too_long_is_not_waited_for_and_the_client_told_to_come_back(tmp_path: Path) -> None:
+def test_what_takes_too_long_is_not_waited_for_and_the_client_told_to_come_back(tmp_path: Path, gate: Gate) -> None:
     with start(tmp_path / "data", shutdown_seconds=1) as server, raw_client(server.url) as client:
         client.connect()
-        client.action(0, "counters:wait", seconds=120)
-        time.sleep(0.3)
+        client.action(0, "gates:waitAt", gate=gate.path)
+        gate.wait_until_reached()
         server.process.send_signal(signal.SIGTERM)
         end = goodbye_of(client)
         code = server.process.wait(PATIENCE)
@@ -256,12 +282,12 @@ def test_what_takes_too_long_is_not_waited_for_and_the_client_told_to_come_back(
     assert (end, code) == ((1001, "ServerRestarting"), 0)
 
 
-def test_told_twice_it_waits_for_nobody(tmp_path: Path) -> None:
+def test_told_twice_it_waits_for_nobody(tmp_path: Path, gate: Gate) -> None:
     with start(tmp_path / "data", shutdown_seconds=120) as server, raw_client(server.url) as client:
         client.connect()
-        client.action(0, "counters:wait", seconds=110)
-        time.sleep(0.3)
-        server.process.send_signal(signal.SIGTERM)
+        client.action(0, "gates:waitAt", gate=gate.path)
+        gate.wait_until_reached()
+        tell_to_stop(server)
         with pytest.raises(TimeoutError):
             client.hear(1)
         server.process.send_signal(signal.SIGTERM)
@@ -275,14 +301,13 @@ def test_told_twice_it_waits_for_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_restart_costs_a_client_nothing(restarts: Restarts, name: str) -> None:
+def test_a_restart_costs_a_client_nothing(restarts: Restarts, gate: Gate, name: str) -> None:
     with running_sync_client(name) as client:
         client.open(restarts.wire.url)
         client.subscribe("counters:get", {"name": "x"})
         client.wait_for("counters:get", 0)
-        client.start("mutation", "counters:addSlowly", {"name": "x", "by": 1, "seconds": 1}, name="in flight")
-        time.sleep(0.4)
-        restarts.stop()
+        client.start("mutation", "gates:addAt", {"gate": gate.path, "name": "x", "by": 1}, name="in flight")
+        restarts.stop_with_somebody_at(gate)
         restarts.start()
         in_flight = client.finish("in flight")
         with raw_client(restarts.server.url) as other:
@@ -300,18 +325,18 @@ def test_a_restart_costs_a_client_nothing(restarts: Restarts, name: str) -> None
 
 @pytest.mark.parametrize("name", NPM_PACKAGES)
 def test_the_javascript_client_comes_back_at_its_first_attempt_and_warns_of_nothing(
-    restarts: Restarts, name: str
+    restarts: Restarts, gate: Gate, name: str
 ) -> None:
     with running_sync_client(name) as client:
         client.open(restarts.wire.url)
         client.subscribe("counters:get", {"name": "x"})
         client.wait_for("counters:get", 0)
-        client.start("mutation", "counters:addSlowly", {"name": "x", "by": 1, "seconds": 1}, name="in flight")
-        time.sleep(0.4)
-        restarts.stop()
-        printed = "\n".join(client.finish("in flight").logs)
+        client.start("mutation", "gates:addAt", {"gate": gate.path, "name": "x", "by": 1}, name="in flight")
+        restarts.stop_with_somebody_at(gate)
+        assert client.finish("in flight").value == 1
         restarts.start()
         events = client.until(lambda events: [event["kind"] for event in events].count("opened") == 2)
+        printed = "\n".join(client.printed)
 
     kinds = [event["message"]["type"] if event["kind"] == "received" else event["kind"] for event in events]
     assert kinds.index("MutationResponse") < kinds.index("closed")
@@ -322,13 +347,14 @@ def test_the_javascript_client_comes_back_at_its_first_attempt_and_warns_of_noth
     assert "WebSocket closed with code" not in printed
 
 
-def test_our_own_client_comes_back_at_its_first_attempt(restarts: Restarts, caplog: pytest.LogCaptureFixture) -> None:
+def test_our_own_client_comes_back_at_its_first_attempt(
+    restarts: Restarts, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
     async def story(client: Client) -> None:
         values = client.subscribe("counters:get", {"name": "x"})
         assert await anext(values) == 0
-        in_flight = asyncio.create_task(client.mutation("counters:addSlowly", {"name": "x", "by": 1, "seconds": 1}))
-        await asyncio.sleep(0.4)
-        await asyncio.to_thread(restarts.stop)
+        in_flight = asyncio.create_task(client.mutation("gates:addAt", {"gate": gate.path, "name": "x", "by": 1}))
+        await asyncio.to_thread(restarts.stop_with_somebody_at, gate)
         await asyncio.to_thread(restarts.start)
         assert await in_flight == 1
         async with Client(restarts.server.url) as other:

@@ -38,7 +38,7 @@ def url(data: Path) -> Iterator[str]:
 @contextmanager
 def mounted(data: Path) -> Iterator[str]:
     """A deployment, mounted in an application that plain uvicorn serves."""
-    settings = Settings.from_env({}, dev=True)
+    settings = Settings.from_env({}, dev=True, mutation_seconds=60, query_seconds=60)
     with closing(Backend.open(load_application(APPLICATION), data, settings=settings, create=True)) as backend:
         admin_key(data, create=True)
         routes = [Mount("/backend", create_app(backend)), Mount("/site", create_site_app(backend))]
@@ -60,7 +60,7 @@ def served(app: Starlette) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
     assert not thread.is_alive()
 
 

@@ -62,5 +62,5 @@ async def _tell(app: ASGIApp, scope: dict[str, Any], *events: str) -> list[Messa
     async def send(message: Message) -> None:
         said.append(message)
 
-    await asyncio.wait_for(app(scope, receive, send), 5)
+    await asyncio.wait_for(app(scope, receive, send), 60)
     return said

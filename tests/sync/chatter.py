@@ -120,7 +120,7 @@ class Chatter:
         """Connect, and say again what a new connection has to know, in any order that is allowed."""
         path = self.random.choice(["/api/sync", "/api/1.48.0/sync"])
         address = self.world.address(self.random).replace("http", "ws", 1) + path
-        self._socket = await connect(address, compression=None, max_size=None, ping_interval=None, open_timeout=30)
+        self._socket = await connect(address, compression=None, max_size=None, ping_interval=None, open_timeout=60)
         self._version, self._sets, self._callers, self.held = START, [{}], [ANYBODY], {}
         self.is_up_to_date = False
         self._observed = self.newest

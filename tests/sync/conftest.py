@@ -57,7 +57,7 @@ def resident_bytes(server: RunningServer) -> int:
     raise AssertionError("no VmRSS")
 
 
-def comes_down_to(server: RunningServer, sockets: int, seconds: float = 30.0) -> bool:
+def comes_down_to(server: RunningServer, sockets: int, seconds: float = 60.0) -> bool:
     """Whether the server closes all sockets but so many."""
     deadline = time.monotonic() + seconds
     while open_sockets(server) > sockets:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Any
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class Opcode(IntEnum):

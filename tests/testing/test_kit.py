@@ -37,6 +37,8 @@ from tests.wire.running_server import free_ports
 
 CROWDFUNDING = Path(__file__).parents[2] / "apps" / "crowdfunding"
 
+UNHURRIED = Settings(dev=True, mutation_seconds=60, query_seconds=60)
+
 
 class Task(Document):
     text: str
@@ -92,7 +94,7 @@ FUNCTIONS = [add, list_tasks, rank_of, who, where, hidden, attempt]
 
 @pytest.fixture
 def kit() -> Any:
-    with Backend.in_memory(schema, FUNCTIONS) as backend:
+    with Backend.in_memory(schema, FUNCTIONS, settings=UNHURRIED) as backend:
         yield backend
 
 

@@ -26,6 +26,8 @@ from camber.errors import FunctionError
 from camber.settings import Settings
 from camber.testing import Backend
 
+UNHURRIED = Settings(dev=True, mutation_seconds=60, query_seconds=60)
+
 
 class Task(Document):
     text: str
@@ -89,7 +91,7 @@ FUNCTIONS = [add, add_and_fail, add_two, list_tasks, page, rank_of, who, hidden]
 
 @pytest.fixture
 def kit() -> Any:
-    with Backend.in_memory(schema, FUNCTIONS) as backend:
+    with Backend.in_memory(schema, FUNCTIONS, settings=UNHURRIED) as backend:
         yield backend
 
 
@@ -218,7 +220,7 @@ def test_one_can_wait_for_what_other_threads_do(kit: Backend) -> None:
         assert seen.wait_for(lambda titles: titles == []) == []
         thread = threading.Thread(target=lambda: [kit.run(add, text=text) for text in "abc"])
         thread.start()
-        assert "b" in seen.wait_for(lambda titles: "b" in titles, seconds=30)
+        assert "b" in seen.wait_for(lambda titles: "b" in titles, seconds=60)
         thread.join()
 
 
@@ -237,7 +239,7 @@ def test_a_slow_query_is_waited_for() -> None:
         return count
 
     with (
-        Backend.in_memory(schema, {"a:slow": slow, "a:add": add}) as kit,
+        Backend.in_memory(schema, {"a:slow": slow, "a:add": add}, settings=UNHURRIED) as kit,
         kit.subscribe("a:slow") as seen,
     ):
         kit.run(add, text="wash")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CHUNK = 65_536
+PATIENCE = 60.0
+"""Seconds that a server may take to start."""
 
 
 class LooseWire:
@@ -20,6 +22,8 @@ class LooseWire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._answers_pass = threading.Event()
         self._answers_pass.set()
+        self.said = bytearray()
+        """All that clients have said."""
         self._ends: list[socket.socket] = []
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -67,7 +71,8 @@ class LooseWire:
 
     def _server(self) -> socket.socket | None:
         """A connection to the server, waited for while it starts: refused ones would make clients try ever less often."""
-        for _ in range(200):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 return socket.create_connection(("127.0.0.1", self.leads_to))
             time.sleep(0.1)
@@ -76,6 +81,8 @@ class LooseWire:
     def _pass_on(self, source: socket.socket, sink: socket.socket, may_pass: threading.Event | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
+                if may_pass is None:
+                    self.said += data
                 if may_pass is None or may_pass.is_set():
                     sink.sendall(data)
         for end in (source, sink):

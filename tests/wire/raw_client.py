@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-SECONDS = 30.0
+SECONDS = 60.0
 """How long to wait for what must come."""
 
 Message = dict[str, Any]

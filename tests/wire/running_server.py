@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from random import SystemRandom
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CAMBER = Path(sys.executable).with_name("camber")
-SECONDS_TO_START = 30.0
+SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 10.0
+# Where the machine halts one thread, the others go on: no function that does what it should may run out of time meanwhile.
+UNHURRIED = {"CAMBER_MUTATION_SECONDS": "60", "CAMBER_QUERY_SECONDS": "60"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,11 @@ class RunningServer:
 
 @contextmanager
 def running_server(application: Path, data: Path, *, env: Mapping[str, str] | None = None) -> Iterator[RunningServer]:
-    """`camber serve` on this application and data folder, ready for requests; ended when the block is left."""
-    environment = clean_environment() | dict(env or {})
+    """`camber serve` on this application and data folder, ready for requests; ended when the block is left.
+
+    Functions have a minute there, unless `env` says otherwise.
+    """
+    environment = clean_environment() | UNHURRIED | dict(env or {})
     port, site_port = free_ports(2)
     command = [CAMBER, "serve", application, "--port", str(port), "--site-port", str(site_port), "--data", data]
     log = data.with_name(f"{data.name}.log")
@@ -58,11 +64,14 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Ports that nothing listens on now, from below those that a system gives to outgoing connections."""
+    ports: list[int] = []
+    with ExitStack() as held:
+        while len(ports) < count:
+            port = SystemRandom().randrange(10_000, 30_000)
+            with suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                ports.append(port)
     return ports
 
 

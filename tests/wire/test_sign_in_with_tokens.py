@@ -20,6 +20,7 @@ from tests.auth.openid_provider import OpenIdProvider, running_openid_provider
 from tests.clients.driver import Client, running_client
 from tests.wire.running_server import REPOSITORY, RunningServer, running_server
 
+PATIENCE = 60.0
 CUSTOM = "https://tokens.example.com"
 NOT_VERIFIED = (
     "Could not verify OIDC token claim. Check that the token signature is valid and the token hasn't expired. "
@@ -35,7 +36,7 @@ class SigningIn:
 
     def whoami(self, token: str) -> tuple[int, Any]:
         """Status and answer of a call with this token."""
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
         try:
             body = json.dumps({"path": "people:whoami", "args": {}, "format": "json"})
             connection.request("POST", "/api/query", body, {"Authorization": f"Bearer {token}"})
@@ -45,8 +46,11 @@ class SigningIn:
             connection.close()
 
     def subject_of(self, token: str) -> str:
-        """Who the server takes the holder for."""
-        status, answer = self.whoami(token)
+        """Who the server takes the holder for, as soon as the provider has answered it."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.whoami(token))[0] == 503 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        status, answer = found
         assert status == 200, answer
         return answer["value"]["subject"]
 
@@ -66,8 +70,9 @@ def signing_in(data: Path, *keys: SigningKey) -> Iterator[SigningIn]:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SigningIn]:
-    """Everything is running; the provider signs with an RSA key."""
+    """Everything is running; the provider signs with an RSA key, which the server knows already."""
     with signing_in(tmp_path_factory.mktemp("tokens") / "data", rsa()) as running:
+        running.subject_of(rsa().sign(person(running.provider.issuer)))
         yield running
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clients.sync_driver import NPM_PACKAGES, Event, SyncClient, of_subscription
+from tests.clients.sync_driver import NPM_PACKAGES, SECONDS, Event, SyncClient, of_subscription
 from tests.wire.loose_wire import LooseWire, loose_wire
 from tests.wire.raw_client import raw_client
 from tests.wire.running_server import REPOSITORY, RunningServer, running_server
@@ -38,7 +39,7 @@ def call_over_http(server: RunningServer, kind: str, path: str, args: dict[str, 
     """Call a function as somebody else would, beside the client that is looked at."""
     body = json.dumps({"path": path, "args": args, "format": "convex_encoded_json"}).encode()
     request = Request(f"{server.url}/api/{kind}", body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=30) as response:
+    with urlopen(request, timeout=SECONDS) as response:
         answer = json.load(response)
     assert answer["status"] == "success", answer
     return answer["value"]
@@ -356,9 +357,7 @@ def _commit_unheard(wire: LooseWire, server: RunningServer, clients: dict[str, S
     wire.hold_answers()
     for name, client in clients.items():
         client.start("mutation", "counters:add", {"name": name, "by": 1}, name="first")
-    waiting = set(clients)
-    for _ in range(1_000):
-        waiting = {n for n in waiting if call_over_http(server, "query", "counters:get", {"name": n}) != 1}
-        if not waiting:
-            return
-    raise AssertionError(f"these mutations did not arrive: {waiting}")
+    waiting, deadline = set(clients), time.monotonic() + SECONDS
+    while waiting := {n for n in waiting if call_over_http(server, "query", "counters:get", {"name": n}) != 1}:
+        assert time.monotonic() < deadline, f"these mutations did not arrive: {waiting}"
+        time.sleep(0.01)

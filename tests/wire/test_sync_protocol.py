@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.wire.gate import Gate
 from tests.wire.raw_client import START, Message, RawClient, adding, number, raw_client, removing, timestamp
 from tests.wire.running_server import RunningServer
 
@@ -23,6 +25,12 @@ Join = Callable[..., RawClient]
 def name() -> str:
     """A name that no other test uses."""
     return uuid4().hex[:12]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Holds up what a test calls at it."""
+    return Gate(tmp_path / "gate")
 
 
 @pytest.fixture
@@ -46,12 +54,13 @@ def client(join: Join) -> RawClient:
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_client(sync_server: RunningServer) -> Iterator[tuple[RawClient, float]]:
-    """A client that is connected while the other tests run, and to which nothing has to be said; with the time of its last message."""
+    """A client that is connected while the other tests run, and to which nothing has to be said; with the time of its last question."""
     with raw_client(sync_server.url) as client:
         client.connect()
+        since = time.monotonic()
         client.modify(adding(0, "counters:get", name="quiet"))
         client.hear_transition()
-        yield client, time.monotonic()
+        yield client, since
 
 
 # The course of a conversation.
@@ -201,12 +210,13 @@ def test_mutations_run_in_the_order_in_which_they_came(client: RawClient, name: 
     assert timestamps == sorted(set(timestamps))
 
 
-def test_a_slow_action_holds_up_nothing(client: RawClient, name: str) -> None:
-    client.action(0, "counters:wait", seconds=0.5)
+def test_a_slow_action_holds_up_nothing(client: RawClient, name: str, gate: Gate) -> None:
+    client.action(0, "gates:waitAt", gate=gate.path)
     client.mutation(1, "counters:add", name=name, by=1)
 
     assert client.hear_response()["requestId"] == 1
     client.hear_transition()
+    gate.open()
     assert client.hear_response()["requestId"] == 0
 
 
@@ -220,7 +230,8 @@ def test_a_mutation_is_confirmed_while_an_older_moment_is_still_being_computed(j
 
     time.sleep(0.2)  # the slow query is at work now
     watcher.mutation(0, "counters:add", name=f"not {name}", by=1)
-    response = watcher.hear_response()
+    while (response := watcher.hear())["type"] != "MutationResponse":
+        pass
     while number(watcher.version["ts"]) < number(response["ts"]):
         watcher.hear_transition()
 
@@ -671,7 +682,7 @@ def test_a_client_that_vanishes_disturbs_nobody(join: Join, sync_server: Running
 def test_after_15_s_of_quiet_there_is_a_sign_of_life(quiet_client: tuple[RawClient, float]) -> None:
     client, since = quiet_client
 
-    message = client.hear(seconds=25)
+    message = client.hear()
 
     assert message == {"type": "Ping"}
     assert time.monotonic() - since > 10

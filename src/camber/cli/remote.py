@@ -126,7 +126,7 @@ class RemoteTarget:
     def answers(self) -> bool:
         """Whether a deployment is there right now."""
         try:
-            self._connection.timeout = 2.0
+            self._connection.timeout = CONNECT_SECONDS
             self._connection.request("GET", f"{self._root}/instance_name")
             response = self._connection.getresponse()
             response.read()

@@ -112,14 +112,21 @@ class Backend(Person):
         """What the most recent call on this backend logged (`["[INFO] 'hello'"]`), also where it raised."""
         self._watching: Watching | None = None
         self._removed = False
-        data = Path(self._folder.name) / "data"
-        storage = open_storage(data, create=True, durable=False, database_url=self.database_url)
+        data, settings = Path(self._folder.name) / "data", settings or Settings(dev=True)
         try:
-            self.engine = engine.Backend(
-                application, storage, data=data, settings=settings or Settings(dev=True), clock=self.clock
+            storage = open_storage(
+                data,
+                create=True,
+                durable=False,
+                database_url=self.database_url,
+                handler_seconds=settings.mutation_seconds,
             )
+            try:
+                self.engine = engine.Backend(application, storage, data=data, settings=settings, clock=self.clock)
+            except BaseException:
+                storage.close()
+                raise
         except BaseException:
-            storage.close()
             self._remove()
             raise
         super().__init__(self, OPERATOR)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
+from uuid import uuid4
 
 from camber import ActionCtx, MutationCtx, QueryCtx, action, mutation, query
 
@@ -34,10 +36,20 @@ def address(ctx: MutationCtx) -> str | None:
 
 
 @action
-async def wait(ctx: ActionCtx, *, seconds: float) -> float:
-    """Take a while; returns the number of the process that did."""
-    await asyncio.sleep(seconds)
+async def wait(ctx: ActionCtx, *, folder: str) -> float:
+    """Leave a file there, and wait for one called `finish`; returns the number of the process that did."""
+    _leave(folder, f"{os.getpid()}.{uuid4()}")
+    while not _has(folder, "finish"):  # noqa: ASYNC110  the test sets no event of this process
+        await asyncio.sleep(0.02)
     return float(os.getpid())
+
+
+def _leave(folder: str, name: str) -> None:
+    Path(folder, name).touch()
+
+
+def _has(folder: str, name: str) -> bool:
+    return Path(folder, name).exists()
 
 
 def _find(ctx: QueryCtx, name: str) -> Counter | None:

@@ -29,7 +29,7 @@ from camber.storage.postgres.connections import (
     execute,
 )
 from camber.storage.postgres.console import run_statement
-from camber.storage.postgres.failures import storage_error
+from camber.storage.postgres.failures import is_lost, storage_error
 from camber.storage.postgres.log import PostgresLog
 from camber.storage.postgres.reading import PostgresSnapshot, begin
 from camber.storage.postgres.tables import TableSql
@@ -101,34 +101,46 @@ def open_onlooker(url: str) -> PostgresOnlooker:
 
 
 def _set_up(words: dict[str, Any], *, create: bool) -> None:
-    connection = _first_connection(words, patience=START_SECONDS if create else 0)
-    try:
-        if create:  # and another server may be about to do the same
-            take_lock(connection)
-        if not _is_ours(connection):
-            if not create:
-                raise ConfigurationError(
-                    f"there is no data of Camber's in the database {_name(connection)}: start the server on it once, or name the right one"
-                )
-            execute(connection, "BEGIN;" + _NEW_SCHEMA + "COMMIT")
-        stored = execute(connection, f"SELECT max(version) FROM {SCHEMA}.format").fetchone()
-        version = stored[0] if stored and stored[0] is not None else 0
-        if version > FORMAT_VERSION:
+    deadline = time.monotonic() + (START_SECONDS if create else 0)
+    while True:
+        connection = _first_connection(words, patience=max(0.0, deadline - time.monotonic()))
+        try:
+            _make_what_is_missing(connection, create=create)
+            return
+        except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigurationError(
-                f"the database {_name(connection)} was written by a newer Camber"
-                f" (format {version}, this one knows up to {FORMAT_VERSION}): upgrade Camber"
+                f"the role {connection.info.user} can't use the database {_name(connection)}: {storage_error(error)}. It needs the right"
+                f" to make the schema {SCHEMA} there, or to own it"
+            ) from error
+        except psycopg.Error as error:
+            # Each step is done or it is not; who has waited for one too long, or was stopped between two, looks again.
+            if not is_lost(connection) or time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"the database {_name(connection)} can't be used: {storage_error(error)}"
+                ) from error
+            time.sleep(0.5)
+        finally:
+            connection.close()
+
+
+def _make_what_is_missing(connection: Connection, *, create: bool) -> None:
+    if create:  # and another server may be about to do the same
+        take_lock(connection)
+    if not _is_ours(connection):
+        if not create:
+            raise ConfigurationError(
+                f"there is no data of Camber's in the database {_name(connection)}: start the server on it once, or name the right one"
             )
-        if create:
-            execute(connection, VIEW_FUNCTIONS)
-    except psycopg.errors.InsufficientPrivilege as error:
+        execute(connection, "BEGIN;" + _NEW_SCHEMA + "COMMIT")
+    stored = execute(connection, f"SELECT max(version) FROM {SCHEMA}.format").fetchone()
+    version = stored[0] if stored and stored[0] is not None else 0
+    if version > FORMAT_VERSION:
         raise ConfigurationError(
-            f"the role {connection.info.user} can't use the database {_name(connection)}: {storage_error(error)}. It needs the right to"
-            f" make the schema {SCHEMA} there, or to own it"
-        ) from error
-    except psycopg.Error as error:
-        raise ConfigurationError(f"the database {_name(connection)} can't be used: {storage_error(error)}") from error
-    finally:
-        connection.close()
+            f"the database {_name(connection)} was written by a newer Camber"
+            f" (format {version}, this one knows up to {FORMAT_VERSION}): upgrade Camber"
+        )
+    if create:
+        execute(connection, VIEW_FUNCTIONS)
 
 
 def _is_ours(connection: Connection) -> bool:
