@@ -18,7 +18,7 @@ from camber.backend import Backend
 from camber.functions import application_of
 from camber.identity import ANONYMOUS
 from camber.settings import Settings
-from camber.storage import Timestamp, open_storage
+from camber.storage import Storage, Timestamp, open_storage
 from camber.storage.postgres.writing import COMMIT_LOCK
 from tests.postgres.cluster import Cluster, wait_until_waiting
 
@@ -65,7 +65,7 @@ def test_a_mutation_that_the_holder_of_the_commit_lock_waited_for_runs_again(imp
     READ.clear()
     GOES_ON.clear()
     data = tmp_path / "data"
-    storage = open_storage(data, create=True, database_url=impatient)
+    storage = open_storage(data, create=True, database_url=impatient, handler_seconds=PATIENCE)
     application = application_of("notes", define_schema(NOTES), {"it:add": add})
     settings = Settings(dev=True, database_url=impatient, mutation_seconds=PATIENCE)
     with (
@@ -92,9 +92,18 @@ def test_a_mutation_that_the_holder_of_the_commit_lock_waited_for_runs_again(imp
 def test_the_timestamp_is_raised_where_others_have_waited_for_each_other(
     postgres: Cluster, impatient: str, tmp_path: Path
 ) -> None:
-    storage = open_storage(tmp_path / "data", create=True, database_url=impatient)
+    with closing(
+        open_storage(tmp_path / "data", create=True, database_url=impatient, handler_seconds=PATIENCE)
+    ) as storage:
+        deadline = time.monotonic() + PATIENCE
+        while not is_raised_beside_a_circle(storage, postgres, impatient):
+            assert time.monotonic() < deadline, "PostgreSQL has never found the circle"
+
+
+def is_raised_beside_a_circle(storage: Storage, postgres: Cluster, impatient: str) -> bool:
+    """Raise the timestamp; whether PostgreSQL has found a circle meanwhile, for which it looks but once: it may not be there by then."""
+    found_before = circles_found(postgres, impatient)
     with (
-        closing(storage),
         somebody(impatient) as holder,
         somebody(impatient) as reader,
         ThreadPoolExecutor(3) as threads,
@@ -107,9 +116,10 @@ def test_the_timestamp_is_raised_where_others_have_waited_for_each_other(
         waiting = threads.submit(take_the_commit_lock, reader)
         wait_until_waiting(impatient, "SELECT pg_advisory_xact_lock")
         changing = threads.submit(holder.execute, "LOCK TABLE commits IN ACCESS EXCLUSIVE MODE")
-        time.sleep(3.0)  # until it has been found
-        said = [line for line in postgres.log.read_text().splitlines() if "deadlock detected" in line]
-        assert any(impatient.rpartition("/")[2] in line for line in said)
+        wait_until_waiting(impatient, "LOCK TABLE")
+        until = time.monotonic() + 3.0
+        while not (is_found := circles_found(postgres, impatient) > found_before) and time.monotonic() < until:
+            time.sleep(0.05)
         reader.cancel()
         with pytest.raises(psycopg.errors.QueryCanceled):
             waiting.result(PATIENCE)
@@ -118,6 +128,13 @@ def test_the_timestamp_is_raised_where_others_have_waited_for_each_other(
         holder.rollback()
 
         assert raising.result(PATIENCE) == to
+    return is_found
+
+
+def circles_found(postgres: Cluster, url: str) -> int:
+    """In how many circles of this database PostgreSQL has ended somebody."""
+    name = url.rpartition("/")[2]
+    return sum("deadlock detected" in line and name in line for line in postgres.log.read_text().splitlines())
 
 
 def test_tables_are_changed_also_where_somebody_always_waits_for_the_commit_lock_who_has_read_them(
@@ -125,8 +142,8 @@ def test_tables_are_changed_also_where_somebody_always_waits_for_the_commit_lock
 ) -> None:
     """As groups of busy servers do: they have read, and hold that up which has the lock, until they are ended."""
     data, stop = tmp_path / "data", threading.Event()
-    storage = open_storage(data, create=True, database_url=impatient)
-    settings = Settings(dev=True, database_url=impatient)
+    storage = open_storage(data, create=True, database_url=impatient, handler_seconds=PATIENCE)
+    settings = Settings(dev=True, database_url=impatient, mutation_seconds=PATIENCE)
     ended = 0
 
     def work(table: str) -> None:

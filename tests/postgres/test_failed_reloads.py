@@ -17,6 +17,7 @@ from camber.identity import OPERATOR
 from camber.settings import Settings
 from camber.values import encode_value, parse_json
 
+PATIENCE = 30.0
 OLD = define_table("users", {"name": v.string(), "age": v.number()}).index("by_name", ["name"])
 NEW = define_table("users", {"name": v.string(), "age": v.number()}).index("by_age", ["age"])
 
@@ -46,7 +47,7 @@ class Server:
     """One server in this process."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        settings = Settings(dev=True, database_url=url)
+        settings = Settings(dev=True, database_url=url, mutation_seconds=PATIENCE, query_seconds=PATIENCE)
         self.backend = Backend.open(application(OLD), folder, settings=settings, create=True)
 
     def call(self, path: str, **args: Any) -> Any:

@@ -29,7 +29,8 @@ def add(ctx: MutationCtx) -> None:
 
 
 def test_of_few_connections_to_postgresql_half_stay_for_everybody_else(postgres_url: str, tmp_path: Path) -> None:
-    settings = Settings.from_env({"CAMBER_DATABASE_URL": postgres_url, "CAMBER_DATABASE_CONNECTIONS": "8"})
+    few = {"CAMBER_DATABASE_URL": postgres_url, "CAMBER_DATABASE_CONNECTIONS": "8"}
+    settings = Settings.from_env(few, mutation_seconds=30.0, query_seconds=30.0)
     application = Application("counters", None, define_schema(COUNTERS), {"c:count": count, "c:add": add})
 
     async def hold_and_count(engine: Engine) -> list[object]:

@@ -40,6 +40,8 @@ HOSTILE = {
     "lock_timeout": "'1ms'",
     "default_transaction_isolation": "'serializable'",
 }
+WITHOUT_LIMITS = " ".join(f"-c {name}=0" for name in HOSTILE if name.endswith("_timeout"))
+"""For connections of the tests' own, from their first moment on."""
 
 
 @mutation
@@ -68,7 +70,7 @@ def url(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def backend(url: str, tmp_path: Path) -> Iterator[Backend]:
     application = application_of("foreign", define_schema(NOTES, DONE), {"notes:add": add, "notes:texts": texts})
-    settings = Settings(dev=True, database_url=url)
+    settings = Settings(dev=True, database_url=url, mutation_seconds=PATIENCE, query_seconds=PATIENCE)
     with closing(Backend.open(application, tmp_path, settings=settings, create=True)) as backend:
         yield backend
 
@@ -92,7 +94,7 @@ def test_texts_and_connections_are_as_they_should_be(backend: Backend, url: str)
         (TEXT, 0.1 + 0.2),
         ("ö", 0.1 + 0.2),
     ]
-    with psycopg.connect(url, client_encoding="UTF8") as sql:
+    with psycopg.connect(url, client_encoding="UTF8", options=WITHOUT_LIMITS) as sql:
         stored = sql.execute("SELECT doc FROM camber.t10001").fetchall()
         ended = sql.execute("SELECT sessions_fatal FROM pg_stat_database WHERE datname = current_database()").fetchall()
     assert ended == [(0,)]  # idle for too long, or in another way
@@ -101,8 +103,7 @@ def test_texts_and_connections_are_as_they_should_be(backend: Backend, url: str)
 
 def test_whoever_waits_for_the_commit_lock_waits_longer_than_they_allow(backend: Backend, url: str) -> None:
     call(backend, "notes:add", text="before")
-    with ThreadPoolExecutor(1) as threads, psycopg.connect(url, autocommit=True) as sql:
-        sql.execute("SET idle_session_timeout = 0; SET lock_timeout = 0")
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(url, autocommit=True, options=WITHOUT_LIMITS) as sql:
         sql.execute(f"SELECT pg_advisory_lock({COMMIT_LOCK})".encode())
         adding = threads.submit(call, backend, "notes:add", text="behind it")
         with pytest.raises(TimeoutError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,6 +66,16 @@ class Server:
     def start(self, path: str, **args: Any) -> Future[Any]:
         """Call it in a thread of its own."""
         return self._threads.submit(self.call, path, **args)
+
+    def wait_until_it_follows(self) -> None:
+        """Return when it can look at the log again."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.backend.database.feed.hurry()
+            except StorageError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
     def close(self) -> None:
         self.go.set()
@@ -322,6 +333,7 @@ def test_a_commit_in_doubt_is_settled_only_where_the_log_reaches_back(
         with pytest.raises(StorageError, match="took no effect") as refused:
             asked.result(2 * PATIENCE)
         assert not isinstance(refused.value, CommitUnknownError)
+    first.wait_until_it_follows()
     assert first.call("numbers:value", name="a") == other.call("numbers:value", name="a") == int(is_stored)
     assert first.call("numbers:add", name="a") == int(is_stored) + 1
 

@@ -42,7 +42,7 @@ def backend(cluster: Cluster, tmp_path: Path) -> Iterator[Backend]:
     url = cluster.new_database()
     name = conninfo_to_dict(url)["dbname"]
     cluster.sql(f"ALTER DATABASE {name} SET synchronous_commit = off")  # which Camber does not go by
-    settings = Settings(dev=True, database_url=url)
+    settings = Settings(dev=True, database_url=url, mutation_seconds=PATIENCE)
     with closing(Backend.open(application, tmp_path, settings=settings, create=True)) as backend:
         yield backend
 

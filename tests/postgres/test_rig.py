@@ -139,7 +139,7 @@ def test_a_standby_follows_and_a_commit_waits_for_one_that_is_demanded() -> None
             with pytest.raises(TimeoutError):
                 asked.result(0.5)
             standby.start()
-            asked.result(30)
+            asked.result(60)
             wait_for_notes(standby, copied, ["a", "b"])
 
 

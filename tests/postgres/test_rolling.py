@@ -44,9 +44,8 @@ class Server:
 
     def __init__(self, schema: Schema, url: str, folder: Path) -> None:
         self.schema = schema
-        self.backend = Backend.open(
-            self.application(schema), folder, settings=Settings(dev=True, database_url=url), create=True
-        )
+        settings = Settings(dev=True, database_url=url, mutation_seconds=PATIENCE, query_seconds=PATIENCE)
+        self.backend = Backend.open(self.application(schema), folder, settings=settings, create=True)
 
     def application(self, schema: Schema) -> Any:
         users = schema.tables["users"]

@@ -61,7 +61,7 @@ class Server:
             self._returned[body] = self._bodies[body](ctx)
 
         application = application_of("limits", define_schema(things), {"play:write": mutation(write)})
-        storage = open_storage(folder, create=True, durable=False, database_url=url)
+        storage = open_storage(folder, create=True, durable=False, database_url=url, handler_seconds=PATIENCE)
         # Those that wait for each other here do so for as long as a busy machine needs.
         settings = Settings(dev=True, mutation_seconds=PATIENCE)
         self._backend = Backend(application, storage, data=folder, settings=settings, clock=self.clock)

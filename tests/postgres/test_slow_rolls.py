@@ -38,7 +38,7 @@ from tests.wire.running_server import CAMBER
 
 T = TypeVar("T")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 USERS = {"name": v.string(), "mail": v.string()}
 OLD = define_table("users", USERS).index("by_mail", ["mail"], unique=True)
 NEW = OLD.index("by_name", ["name"])
@@ -66,7 +66,7 @@ class Server:
     def __init__(self, table: Any, url: str, folder: Path) -> None:
         self.table = table
         self.has_begun, self.go = threading.Event(), threading.Event()
-        settings = Settings(dev=True, database_url=url, mutation_seconds=PATIENCE)
+        settings = Settings(dev=True, database_url=url, mutation_seconds=PATIENCE, query_seconds=PATIENCE)
         self.backend = Backend.open(self._application(define_schema(table)), folder, settings=settings, create=True)
 
     def _application(self, schema: Schema) -> Any:
@@ -98,22 +98,22 @@ class Server:
         return parse_json(outcome.value or b"null")
 
     def names(self) -> list[str]:
-        found: list[str] = []
-        self.backend.transact(lambda ctx: found.extend(user["name"] for user in ctx.db.query(self.table).collect()), [])
-        return sorted(found)
+        """Of all users, sorted here."""
+        return self.backend.transact(
+            lambda ctx: sorted(user["name"] for user in ctx.db.query(self.table).collect()), []
+        )
 
     def names_in_order(self) -> list[str]:
         """What the index by name leads to, as a whole and by each name."""
-        by_name: list[str] = []
 
-        def look(ctx: MutationCtx) -> None:
+        def look(ctx: MutationCtx) -> list[str]:
             query = ctx.db.query(self.table)
-            by_name.extend(user["name"] for user in query.with_index("by_name").collect())
+            by_name = [user["name"] for user in query.with_index("by_name").collect()]
             for name in by_name:
                 assert [user["name"] for user in query.with_index("by_name", name=name).collect()] == [name]
+            return by_name
 
-        self.backend.transact(look, [])
-        return by_name
+        return self.backend.transact(look, [])
 
     def rename(self, name: str, to: str) -> None:
         def rename(ctx: MutationCtx) -> None:
@@ -127,11 +127,14 @@ class Server:
         self.backend.close()
 
 
-def take_for_gone_soon(monkeypatch: pytest.MonkeyPatch, *, beat: float = 0.3) -> None:
-    """A server that has said nothing for 1.5 seconds is gone."""
-    for module in (database_module, rolling):
-        monkeypatch.setattr(module, "BEAT_SECONDS", beat)
-    monkeypatch.setattr(rolling, "GONE_SECONDS", 1.5)
+@contextmanager
+def taken_for_gone_soon(*, gone: float = 1.5, beat: float = 0.3) -> Iterator[None]:
+    """While the block lasts a server that has said nothing for so long is gone; also one that only stood still."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (database_module, rolling):
+            patch.setattr(module, "BEAT_SECONDS", beat)
+        patch.setattr(rolling, "GONE_SECONDS", gone)
+        yield
 
 
 Start = Callable[..., Server]
@@ -254,16 +257,16 @@ def test_a_server_that_needed_long_to_get_ready_is_not_taken_for_gone(
     start: Start,
     threads: ThreadPoolExecutor,
     postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    take_for_gone_soon(monkeypatch, beat=0.6)
-    old = start(OLD)
-    with old_reader(postgres_url):
-        building = threads.submit(start, NEW)
-        wait_until_built(postgres_url)
-        time.sleep(2.5)  # without a word
+    with taken_for_gone_soon(gone=2.0, beat=0.6):
+        old = start(OLD)
+        with old_reader(postgres_url):
+            building = threads.submit(start, NEW)
+            wait_until_built(postgres_url)
+            time.sleep(3.0)  # without a word
+        wait_until_served(old, versions=2)
+        time.sleep(1.0)  # until the other one has looked who is gone, and not until a stall counts as that
     new = building.result(PATIENCE)
-    time.sleep(2.0)
 
     assert new.backend.database.broken is None
     new.call("users:add", names=["ada"])
@@ -415,31 +418,30 @@ def test_an_index_whose_server_was_killed_goes_if_only_servers_without_it_come(
     begin: Begin,
     postgres: Cluster,
     postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
     goes_on: bool,
 ) -> None:
-    take_for_gone_soon(monkeypatch)
     old = start(OLD)
     old.call("users:add", names=["ada"])
     before = validity(postgres_url)
-    with Proxy(postgres.port) as proxy, build_held_up(proxy, postgres_url, "u2", begin, UNIQUE) as (killed, build):
-        old.call("users:add", names=["bob"])
-        kill(killed, build, postgres_url, is_noticed=not goes_on)
-        old.close()
-        others = [start(OLD), start(OLD)]
-        others[0].call("users:add", names=["cyd"])
-        if goes_on:
-            wait_until_waiting(postgres_url, "ALTER TABLE")  # tried again and again, between which others write
-            others[1].call("users:add", names=["dan"])
-        else:
-            others[1].call("users:add", names=["dan"])
-            wait_until_dropped(postgres_url)
-    wait_until_dropped(postgres_url)
+    with taken_for_gone_soon():
+        with Proxy(postgres.port) as proxy, build_held_up(proxy, postgres_url, "u2", begin, UNIQUE) as (killed, build):
+            old.call("users:add", names=["bob"])
+            kill(killed, build, postgres_url, is_noticed=not goes_on)
+            old.close()
+            others = [start(OLD), start(OLD)]
+            others[0].call("users:add", names=["cyd"])
+            if goes_on:
+                wait_until_waiting(postgres_url, "ALTER TABLE")  # tried again and again, between which others write
+                others[1].call("users:add", names=["dan"])
+            else:
+                others[1].call("users:add", names=["dan"])
+                wait_until_dropped(postgres_url)
+        wait_until_dropped(postgres_url)
 
+    wait_until_there(others[0], servers=2)
     stored = stored_by(others[0])
     assert [index.name for index in stored.indexes[10_001]] == ["by_mail"]
     assert len(stored.schemas) == 1
-    assert len(stored.documents["_servers"]) == 2
     assert validity(postgres_url) == before
     others[1].call("users:add", names=["ada"])
     assert [server.names() for server in others] == [["ada", "ada", "bob", "cyd", "dan"]] * 2
@@ -499,14 +501,20 @@ def test_an_index_is_added_while_somebody_always_reads(
     """Each asks for something else, so each query is run."""
     old = start(OLD)
     old.call("users:add", names=["ada"])
-    over = threading.Event()
+    over, reads = threading.Event(), itertools.count()
+    seen = 0
 
-    def read() -> int:
-        for number in itertools.count():
-            if over.wait(0.02):
-                return number
-            assert old.call("users:count", mail=f"nobody's {number}") == 0
-        raise AssertionError
+    def read() -> None:
+        nonlocal seen
+        while not over.wait(0.02):
+            assert old.call("users:count", mail=f"nobody's {next(reads)}") == 0
+            seen += 1
+
+    def wait_for_reads(count: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while seen < count and not reading.done():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def write() -> list[str]:
         written: list[str] = []
@@ -517,13 +525,15 @@ def test_an_index_is_added_while_somebody_always_reads(
 
     reading, writing = threads.submit(read), threads.submit(write)
     try:
-        time.sleep(0.5)
+        wait_for_reads(10)
         new = threads.submit(start, NEW).result(PATIENCE)
+        wait_for_reads(seen + 1)
     finally:
         over.set()
 
-    assert reading.result(PATIENCE) > 10
-    assert new.names_in_order() == [*writing.result(PATIENCE), "ada"] == old.names()
+    reading.result(PATIENCE)
+    written = writing.result(PATIENCE)
+    assert new.names_in_order() == [*written, "ada"] == old.names()
 
 
 @pytest.mark.parametrize("commits", [0, 1], ids=["before it serves", "as it begins to serve"])
@@ -532,15 +542,13 @@ def test_a_server_that_is_taken_for_gone_while_it_gets_ready_does_not_start(
     threads: ThreadPoolExecutor,
     postgres: Cluster,
     postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
     commits: int,
 ) -> None:
     """It loses the schema lock after its index is built, and is cut off for a while before one of the commits that are left."""
-    take_for_gone_soon(monkeypatch)
-    old = start(OLD)
-    old.call("users:add", names=["ada"])
-    before = validity(postgres_url)
-    with Proxy(postgres.port) as proxy:
+    with taken_for_gone_soon(), Proxy(postgres.port) as proxy:
+        old = start(OLD)
+        old.call("users:add", names=["ada"])
+        before = validity(postgres_url)
         built = proxy.after("CREATE INDEX CONCURRENTLY", Connection.stall)
         coming = threads.submit(start, NEW, proxy.url(postgres_url))
         connection = built.wait(PATIENCE)
@@ -553,8 +561,8 @@ def test_a_server_that_is_taken_for_gone_while_it_gets_ready_does_not_start(
         with pytest.raises(StorageError, match="must start anew"):
             coming.result(PATIENCE)
 
-    stored = stored_by(old)
-    assert len(stored.schemas) == len(stored.documents["_servers"]) == 1
+    wait_until_there(old, servers=1)
+    assert len(stored_by(old).schemas) == 1
     assert validity(postgres_url) == before
     again = start(NEW)
     assert again.names_in_order() == ["ada"] == old.names()
@@ -628,6 +636,22 @@ def wait_until_dropped(url: str) -> None:
         ).fetchone():
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+def wait_until_served(server: Server, *, versions: int) -> None:
+    """Wait until so many versions of the schema are served."""
+    deadline = time.monotonic() + PATIENCE
+    while sum(not found.is_joining for found in stored_by(server).schemas) != versions:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_until_there(server: Server, *, servers: int) -> None:
+    """Wait until so many are said to be there. One that stood still may have been taken for gone, until it says its next word."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := len(stored_by(server).documents["_servers"])) != servers:
+        assert time.monotonic() < deadline, f"{found} servers"
+        time.sleep(0.02)
 
 
 def stored_by(server: Server) -> StoredTables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from tests.storage.people import (
     updating,
 )
 
+PATIENCE = 30.0
 ADA = Person(1, "ada", "ada@example.com")
 BOB = Person(2, "bob")
 
@@ -75,18 +77,19 @@ def test_what_was_committed_is_there_when_it_is_opened_again(place: Place, stora
 
 
 def test_snapshots_opened_together_have_one_timestamp_while_others_commit(storage: Storage) -> None:
-    stop = threading.Event()
-    committed = 0
+    stop, has_committed = threading.Event(), threading.Event()
 
     def write() -> None:
-        nonlocal committed
-        while not stop.is_set():
-            commit(storage, inserting(Person(committed, "x")))
-            committed += 1
+        for number in itertools.count():
+            commit(storage, inserting(Person(number, "x")))
+            has_committed.set()
+            if stop.is_set():
+                return
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
+        assert has_committed.wait(PATIENCE)
         for _ in range(100):
             together = storage.snapshots(4)
             assert len({snapshot.timestamp for snapshot in together}) == 1
@@ -96,30 +99,32 @@ def test_snapshots_opened_together_have_one_timestamp_while_others_commit(storag
     finally:
         stop.set()
         writer.join()
-    assert committed
 
 
 def test_a_timestamp_names_one_state(storage: Storage) -> None:
     """Whoever opens a snapshot while others commit: its rows are those of the commits up to its timestamp, no other."""
     first = storage.snapshot().timestamp
-    stop = threading.Event()
+    stop, has_seen_some = threading.Event(), threading.Event()
 
-    def look() -> int:
-        looks_at_some = 0
+    def look() -> None:
         while not stop.is_set():
             snapshot = storage.snapshot()
             seen = snapshot.count(PEOPLE.number, BY_NAME, b"", None)
             snapshot.close()
             assert seen == 3 * (snapshot.timestamp - first)
-            looks_at_some += seen > 0
-        return looks_at_some
+            if seen > 0:
+                has_seen_some.set()
 
     with ThreadPoolExecutor(3) as threads:
         looking = [threads.submit(look) for _ in range(3)]
-        for number in range(150):
-            commit(storage, *(inserting(Person(3 * number + part, "x")) for part in range(3)))
-        stop.set()
-        assert sum(one.result() for one in looking) > 0
+        try:
+            for number in range(150):
+                commit(storage, *(inserting(Person(3 * number + part, "x")) for part in range(3)))
+            assert has_seen_some.wait(PATIENCE)
+        finally:
+            stop.set()
+        for one in looking:
+            one.result()
 
 
 def test_a_snapshot_may_be_read_and_closed_in_other_threads(storage: Storage) -> None:
@@ -149,7 +154,7 @@ def test_closing_a_snapshot_ends_what_another_thread_reads_from_it(storage: Stor
             time.sleep(0.002)
             snapshot.close()
             with pytest.raises(StorageError, match="closed"):
-                reading.result(timeout=10)
+                reading.result(timeout=PATIENCE)
     assert everyone(storage) == rows(people)
 
 

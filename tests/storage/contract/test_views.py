@@ -25,8 +25,11 @@ KINDS = TableLayout(
 )
 
 
+PATIENCE = 30.0
+
+
 def select(storage: Storage, statement: str) -> list[tuple[object, ...]]:
-    return storage.sql(statement, limit=1000, seconds=10).rows
+    return storage.sql(statement, limit=1000, seconds=PATIENCE).rows
 
 
 def insert_document(storage: Storage, number: int, document: str, table: int = KINDS.number) -> None:
@@ -38,7 +41,7 @@ def test_a_view_has_the_tables_name_and_its_fields(storage: Storage) -> None:
     ada = Person(1, "ada", "ada@example.com")
     commit(storage, inserting(ada))
 
-    result = storage.sql("SELECT * FROM people WHERE name = 'ada'", limit=10, seconds=10)
+    result = storage.sql("SELECT * FROM people WHERE name = 'ada'", limit=10, seconds=PATIENCE)
 
     assert result.columns == ("_id", "_creationTime", "email", "name")
     assert result.rows == [(ada.id, ada.creation_time, "ada@example.com", "ada")]
@@ -61,7 +64,7 @@ def test_columns_that_differ_in_case_only_get_a_suffix(storage: Storage) -> None
     create_tables(storage, TableLayout(KINDS.number, "kinds", columns=tuple((field, "text") for field in fields)))
     insert_document(storage, 1, json.dumps({field: field for field in fields}))
 
-    result = storage.sql("SELECT * FROM kinds", limit=1, seconds=10)
+    result = storage.sql("SELECT * FROM kinds", limit=1, seconds=PATIENCE)
 
     assert result.columns == ("_id", "_creationTime", "A", "a_2", "_ID_2", "b")
     assert result.rows[0][2:] == ("A", "a", "_ID", "b")
@@ -74,7 +77,7 @@ def test_field_names_of_any_characters_are_columns(storage: Storage) -> None:
     create_tables(storage, TableLayout(KINDS.number, "kinds", columns=tuple((field, "any") for field in fields)))
     insert_document(storage, 1, json.dumps({field: f"value of {field}" for field in fields}))
 
-    result = storage.sql("SELECT * FROM kinds", limit=1, seconds=10)
+    result = storage.sql("SELECT * FROM kinds", limit=1, seconds=PATIENCE)
 
     assert list(result.columns[2:]) == fields
     assert list(result.rows[0][2:]) == [f"value of {field}" for field in fields]
@@ -142,7 +145,7 @@ def test_the_worst_documents_do_not_break_a_view_for_the_others(storage: Storage
         insert_document(storage, number, document)
     insert_document(storage, 100, '{"text":"an ordinary one"}')
 
-    found = storage.sql('SELECT * FROM kinds ORDER BY "_creationTime"', limit=100, seconds=10)
+    found = storage.sql('SELECT * FROM kinds ORDER BY "_creationTime"', limit=100, seconds=PATIENCE)
 
     assert len(found.rows) == len(WORST) + 1
     assert found.rows[-1][found.columns.index("text")] == "an ordinary one"

@@ -11,7 +11,7 @@ import pytest
 
 from camber.storage import CommitLog, open_storage
 
-LONG = 20.0
+LONG = 60.0
 SHORT = 0.5
 
 

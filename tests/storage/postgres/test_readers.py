@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -26,14 +27,26 @@ def proxy(postgres: Cluster) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture
-def storage(proxy: Proxy, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresStorage]:
+@contextmanager
+def opened(proxy: Proxy, postgres_url: str, patience: float) -> Iterator[PostgresStorage]:
     """With two readers."""
-    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
-    storage = open_storage(proxy.url(postgres_url), create=True, readers=2, patience=3.0)
+    storage = open_storage(proxy.url(postgres_url), create=True, readers=2, patience=patience)
     yield storage
     proxy.resume()
     storage.close()
+
+
+@pytest.fixture
+def storage(proxy: Proxy, postgres_url: str) -> Iterator[PostgresStorage]:
+    with opened(proxy, postgres_url, PATIENCE) as storage:
+        yield storage
+
+
+@pytest.fixture
+def impatient(proxy: Proxy, postgres_url: str) -> Iterator[PostgresStorage]:
+    """Waits for a reader for a second only."""
+    with opened(proxy, postgres_url, 1.0) as storage:
+        yield storage
 
 
 def in_transactions(url: str) -> tuple[int, int]:
@@ -54,21 +67,18 @@ def test_many_who_open_snapshots_share_the_readers(storage: PostgresStorage, pos
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(look, range(400)))
 
-    there, _ = in_transactions(postgres_url)
-    assert there <= 2
+    wait_until(lambda: in_transactions(postgres_url)[0] <= 2)  # also the one that made the tables leaves
 
 
 def test_a_snapshot_that_is_closed_ends_its_transaction_though_nobody_takes_the_connection(
     storage: PostgresStorage, postgres_url: str
 ) -> None:
     snapshots = storage.snapshots(2)
-    assert in_transactions(postgres_url) == (2, 2)
+    wait_until(lambda: in_transactions(postgres_url) == (2, 2))
     for snapshot in snapshots:
         snapshot.close()
 
-    deadline = time.monotonic() + PATIENCE
-    while in_transactions(postgres_url) != (2, 0):
-        assert time.monotonic() < deadline
+    wait_until(lambda: in_transactions(postgres_url) == (2, 0))
 
 
 def test_closing_waits_for_nothing_and_a_silent_reader_is_replaced(
@@ -78,26 +88,45 @@ def test_closing_waits_for_nothing_and_a_silent_reader_is_replaced(
     for connection in proxy.connections:
         connection.stall()
     with monkeypatch.context() as answers_come_late:
-        answers_come_late.setattr(connections, "ANSWER_SECONDS", 2.0)
+        answers_come_late.setattr(connections, "ANSWER_SECONDS", 2 * PATIENCE)
         began = time.monotonic()
         first.close()
         second.close()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < PATIENCE
 
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
     for snapshot in storage.snapshots(2):
         snapshot.close()
 
 
-def test_who_meets_silence_everywhere_is_told_in_time(storage: PostgresStorage, proxy: Proxy) -> None:
-    storage.snapshot().close()
+def test_who_meets_silence_everywhere_is_told_in_time(
+    impatient: PostgresStorage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until(lambda: can_be_read(impatient))
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
     proxy.stall()
     began = time.monotonic()
     with pytest.raises(DatabaseUnreachableError):
-        storage.snapshot()
-    assert time.monotonic() - began < 3 * 3.0
+        impatient.snapshot()
+    assert time.monotonic() - began < PATIENCE
 
     proxy.resume()
-    storage.snapshot().close()
+    wait_until(lambda: can_be_read(impatient))
+
+
+def can_be_read(storage: PostgresStorage) -> bool:
+    try:
+        storage.snapshot().close()
+    except DatabaseUnreachableError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
 
 
 def test_who_waits_for_a_connection_gets_one_that_is_given_back(postgres: Cluster, postgres_url: str) -> None:
@@ -105,7 +134,7 @@ def test_who_waits_for_a_connection_gets_one_that_is_given_back(postgres: Cluste
     postgres.sql("CREATE ROLE few LOGIN CONNECTION LIMIT 2")
     words = connections.connection_words(postgres_url.replace("postgres@", "few@"))
     guard = Patience()
-    pool = ReaderPool(words, guard, limit=3, patience=20.0)
+    pool = ReaderPool(words, guard, limit=3, patience=2 * PATIENCE)
     try:
         taken = [pool.take(begin)[0] for _ in range(2)]
         with ThreadPoolExecutor(1) as threads:
@@ -113,7 +142,7 @@ def test_who_waits_for_a_connection_gets_one_that_is_given_back(postgres: Cluste
             time.sleep(0.5)
             assert not waiting.done()
             pool.give_back(taken.pop())
-            taken.append(waiting.result(5.0)[0])
+            taken.append(waiting.result(PATIENCE)[0])
         for connection in taken:
             pool.give_back(connection)
     finally:

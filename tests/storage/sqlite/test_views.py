@@ -29,14 +29,14 @@ def test_bytes_are_base64_nan_is_null_and_text_is_exact(storage: Storage) -> Non
     create_tables(storage, ODD)
     insert_document(storage, '{"bytes":{"$bytes":"AP8="},"real":{"$float":"AAAAAAAA+H8="},"text":"é\\u0000b"}')
 
-    assert storage.sql("SELECT bytes, real, text FROM odd", limit=1, seconds=10).rows == [("AP8=", None, "é\0b")]
+    assert storage.sql("SELECT bytes, real, text FROM odd", limit=1, seconds=30).rows == [("AP8=", None, "é\0b")]
 
 
 def test_names_that_sqlite_keeps_for_itself_get_an_underscore(storage: Storage) -> None:
     create_tables(storage, TableLayout(10_001, "sqlite_stat1"), TableLayout(10_002, "SQLITE_master"))
 
     for view in ("_sqlite_stat1", "_SQLITE_master"):
-        assert storage.sql(f"SELECT count(*) FROM {view}", limit=1, seconds=10).rows == [(0,)]
+        assert storage.sql(f"SELECT count(*) FROM {view}", limit=1, seconds=30).rows == [(0,)]
 
 
 def test_the_longest_names_stay_as_they_are(storage: Storage) -> None:
@@ -47,5 +47,5 @@ def test_the_longest_names_stay_as_they_are(storage: Storage) -> None:
     create_tables(storage, *layouts)
 
     for layout in layouts:
-        found = storage.sql(f"SELECT * FROM {layout.name}", limit=1, seconds=10)
+        found = storage.sql(f"SELECT * FROM {layout.name}", limit=1, seconds=30)
         assert found.columns == ("_id", "_creationTime", layout.columns[0][0])
