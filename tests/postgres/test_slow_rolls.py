@@ -389,6 +389,36 @@ def test_an_index_whose_server_was_killed_is_made_by_the_next_one(
                 server.call("users:add", names=["eve"])
 
 
+def test_an_index_is_made_where_postgresql_has_refused_to_drop_it_for_a_statement_that_goes_on(
+    start: Start, postgres_url: str
+) -> None:
+    """Both have changed its row of the catalog in one moment, which a trigger stands in for here."""
+    old = start(OLD)
+    old.call("users:add", names=["ada"])
+    with psycopg.connect(postgres_url, autocommit=True) as sql:
+        sql.execute("CREATE SEQUENCE refused")
+        sql.execute(
+            """
+            CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF nextval('public.refused') <= 2 THEN
+                    RAISE EXCEPTION 'tuple concurrently updated' USING ERRCODE = 'XX000';
+                END IF;
+            END
+            $$
+            """
+        )
+        sql.execute(
+            "CREATE EVENT TRIGGER refuses ON ddl_command_start WHEN TAG IN ('DROP INDEX') EXECUTE FUNCTION refuse()"
+        )
+
+    new = start(NEW)
+
+    with psycopg.connect(postgres_url) as sql:
+        assert sql.execute("SELECT last_value FROM refused").fetchone() == (3,)
+    assert new.names_in_order() == ["ada"]
+
+
 def test_documents_whose_keys_a_killed_server_has_not_filled_in_get_them_from_the_next_one(
     start: Start, begin: Begin, postgres: Cluster, postgres_url: str
 ) -> None:

@@ -141,14 +141,15 @@ def _is_locked(connection: Connection) -> bool:
 def _build_if_missing(connection: Connection, name: str, statement: str) -> None:
     """Build it, unless it is there and whole.
 
-    The statement of a server that was killed may go on for a while. It and ours then wait for each other, until PostgreSQL ends one.
+    The statement of a server that was killed may go on for a while. It and ours then wait for each other, until PostgreSQL ends one,
+    or both change the index's row of the catalog, which PostgreSQL calls an internal error ("tuple concurrently updated").
     """
     tries = 0
     while not _is_valid(connection, name):
         try:
             execute(connection, f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
             _build(connection, name, statement)
-        except pg.DeadlockDetected:
+        except (pg.DeadlockDetected, pg.InternalError_):
             tries += 1
             if tries == _TRIES:
                 raise
