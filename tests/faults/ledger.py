@@ -90,7 +90,13 @@ class Ledger:
 
     writes: dict[str, list[Write]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    is_silent: bool = False
+    """Whether PostgreSQL falls silent for longer than a function may wait for it: then it is refused (protocol 3.11)."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def may_be_for_silence(self, refusal: str) -> bool:
+        """Whether this says that a function has waited for the database for too long, and it may have."""
+        return self.is_silent and "Your request timed out performing too many system operations." in refusal
 
     def new_write(self, writer: str, random: Random) -> Write:
         """The next one of this writer; now and then one that the function takes back."""

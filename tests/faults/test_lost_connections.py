@@ -134,6 +134,7 @@ def test_the_way_swallows_everything(proxy: Proxy, fleet: Fleet, moment: str, st
     random = Random(SEED)
     struck = 0
     with load_on(fleet) as load:
+        load.ledger.is_silent = True
         load.let_each_writer_stay()
         for _ in range(rounds(5)):
             struck += strike(proxy, step, moment, lambda _: proxy.stall(), skip=random.randrange(4))
