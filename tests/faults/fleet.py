@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
-from random import Random, randrange
+from random import Random
 from typing import Self
 
 from camber.server import admin_key
 from tests.crashes.servers import HttpClient, Server
+from tests.wire.running_server import free_ports
 
 APPLICATION = Path(__file__).parent / "app"
 
@@ -38,7 +37,7 @@ class Fleet:
         first = folder / "server0"
         self.admin_key = admin_key(first, create=True)
         more_env = env or [{}] * len(databases)
-        ports = _ports_that_stay_free(2 * len(databases))
+        ports = free_ports(2 * len(databases))
         for number, (url, more) in enumerate(zip(databases, more_env, strict=True)):
             data = folder / f"server{number}"
             if data != first:
@@ -105,15 +104,3 @@ class Fleet:
 def _on_postgresql(url: str) -> dict[str, str]:
     """The longer mutations may take, the longer a server that has fallen silent keeps the lock."""
     return {"CAMBER_DATABASE_URL": url, "CAMBER_MUTATION_SECONDS": "1"}
-
-
-def _ports_that_stay_free(count: int) -> list[int]:
-    """From below those that a system gives to outgoing connections, of which one could take a server's while that is down."""
-    ports: list[int] = []
-    with ExitStack() as held:
-        while len(ports) < count:
-            port = randrange(10_000, 30_000)
-            with suppress(OSError):
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
-                ports.append(port)
-    return ports

@@ -8,10 +8,8 @@ import functools
 import itertools
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +19,8 @@ from typing import Any, Literal, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from tests.wire.running_server import free_ports
 
 SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 60.0
@@ -64,7 +64,7 @@ class Cluster:
         self._account = _account()
         self.folder = Path(tempfile.mkdtemp(prefix="camber-postgres-", dir=None if fsync else _memory()))
         self.data, self.log = self.folder / "data", self.folder / "log"
-        self.port = _port_that_stays_free()
+        (self.port,) = free_ports(1)
         self._server: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
         self._watcher = _watcher_of(self.folder)
@@ -349,17 +349,6 @@ def _environment() -> dict[str, str]:
     """This process's, without what would steer PostgreSQL (PGDATA, PGPORT, the messages' language)."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return kept | {"LC_ALL": "C"}
-
-
-def _port_that_stays_free() -> int:
-    """A port nobody listens on, from below those that a system gives to outgoing connections.
-
-    One of the latter could be taken by any client while the server is down.
-    """
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def _children(process: int) -> list[int]:

@@ -64,7 +64,10 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now, from below those that a system gives to outgoing connections."""
+    """Ports that nothing listens on now, from below those that a system gives to outgoing connections.
+
+    One of the latter could be taken by any client while the server is down.
+    """
     ports: list[int] = []
     with ExitStack() as held:
         while len(ports) < count:
